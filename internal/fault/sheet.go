@@ -5,37 +5,37 @@ type Kind uint8
 
 // The kinds. New ones go at the end, with a row in the sheet.
 const (
-	Internal          Kind = iota // our own fault; the cause is in the log
-	Syntax                        // not parseable: JSON, a URL, a date
-	Invalid                       // parseable, but against a rule
-	Unprocessable                 // right in form, cannot be applied (patch, bundle rule)
-	NotFound                      // no such thing, or none that the caller may know of
-	Gone                          // it was here and is deleted
-	Conflict                      // the state forbids it now
-	Duplicate                     // the same request was already carried out
-	Precondition                  // If-Match, If-None-Match or If-None-Exist failed
-	MultipleMatches               // a conditional interaction matched several
-	NotSupported                  // Tarn does not offer this
-	MethodNotAllowed              // the resource knows no such method
-	MediaType                     // Content-Type not understood
-	NotAcceptable                 // Accept or _format cannot be met
-	TooLarge                      // a size or count limit
-	TooCostly                     // a work limit
-	Throttled                     // a rate limit
-	Quota                         // a quota that waiting does not lift
-	MissingToken                  // no credentials at all
-	UnknownKey                    // an access key or token nobody knows
-	BadSignature                  // credentials that do not verify
-	IncompleteSignature           // Authorization not in the form of Signature V4
-	ExpiredToken                  // credentials that were good once
-	Forbidden                     // known, and not allowed
-	UnknownOperation              // X-Amz-Target names none
-	Serialization                 // a body that is not the operation's shape
-	FailedDependency              // another service said no
-	Unavailable                   // not now: starting, draining, quarantined, key disabled upstream
-	Full                          // no disk space left below the floor
-	Timeout                       // a time limit
-	Canceled                      // the client went away
+	Internal            Kind = iota // our own fault; the cause is in the log
+	Syntax                          // not parseable: JSON, a URL, a date
+	Invalid                         // parseable, but against a rule
+	Unprocessable                   // right in form, cannot be applied (patch, bundle rule)
+	NotFound                        // no such thing, or none that the caller may know of
+	Gone                            // it was here and is deleted
+	Conflict                        // the state forbids it now
+	Duplicate                       // the same request was already carried out
+	Precondition                    // If-Match, If-None-Match or If-None-Exist failed
+	MultipleMatches                 // a conditional interaction matched several
+	NotSupported                    // Tarn does not offer this
+	MethodNotAllowed                // the resource knows no such method
+	MediaType                       // Content-Type not understood
+	NotAcceptable                   // Accept or _format cannot be met
+	TooLarge                        // a size or count limit
+	TooCostly                       // a work limit
+	Throttled                       // a rate limit
+	Quota                           // a quota that waiting does not lift
+	MissingToken                    // no credentials at all
+	UnknownKey                      // an access key or token nobody knows
+	BadSignature                    // credentials that do not verify
+	IncompleteSignature             // Authorization not in the form of Signature V4
+	ExpiredToken                    // credentials that were good once
+	Forbidden                       // known, and not allowed
+	UnknownOperation                // X-Amz-Target names none
+	Serialization                   // a body that is not the operation's shape
+	FailedDependency                // another service said no
+	Unavailable                     // not now: starting, draining, quarantined, key disabled upstream
+	Full                            // no disk space left below the floor
+	Timeout                         // a time limit
+	Canceled                        // the client went away
 )
 
 // Row is one line of the sheet.
