@@ -96,6 +96,3 @@ var componentCorrections = map[[2]string]correction{
 	{"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship", "http://hl7.org/fhir/SearchParameter/DocumentReference-relatesto"}: {"code", "target"},
 	{"http://hl7.org/fhir/SearchParameter/DocumentReference-relationship", "http://hl7.org/fhir/SearchParameter/DocumentReference-relation"}:  {"target", "code"},
 }
-
-// invariantCorrections replaces expressions of invariants, by key.
-var invariantCorrections = map[string]correction{}

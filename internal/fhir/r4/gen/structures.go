@@ -266,11 +266,7 @@ func (e *elementDefinition) binding() (r4.Binding, error) {
 func (e *elementDefinition) invariants() []r4.Invariant {
 	var list []r4.Invariant
 	for _, c := range e.Constraint {
-		expression := c.Expression
-		if fixed, ok := invariantCorrections[c.Key]; ok && fixed.published == expression {
-			expression = fixed.corrected
-		}
-		list = append(list, r4.Invariant{Key: c.Key, Warning: c.Severity == "warning", Expression: expression, Human: c.Human})
+		list = append(list, r4.Invariant{Key: c.Key, Warning: c.Severity == "warning", Expression: c.Expression, Human: c.Human})
 	}
 	return list
 }

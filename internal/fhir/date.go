@@ -1,0 +1,246 @@
+package fhir
+
+import (
+	"math"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+)
+
+// Interval is a stretch of time in milliseconds since 1970-01-01T00:00:00Z:
+// from Low up to, and without, High.
+type Interval struct{ Low, High int64 }
+
+// MinTime and MaxTime stand for an open beginning and an open end.
+const (
+	MinTime int64 = math.MinInt64
+	MaxTime int64 = math.MaxInt64
+)
+
+// Contains reports whether other lies within v.
+func (v Interval) Contains(other Interval) bool { return v.Low <= other.Low && other.High <= v.High }
+
+// Overlaps reports whether v and other have a moment in common.
+func (v Interval) Overlaps(other Interval) bool { return v.Low < other.High && other.Low < v.High }
+
+// Precision is the smallest part a date names.
+type Precision uint8
+
+// The precisions. Any fraction of a second is Millisecond: digits beyond the
+// third are cut off, and .5 is the moment .500, because clients print the same
+// moment with different numbers of digits.
+const (
+	Year Precision = iota + 1
+	Month
+	Day
+	Minute // search values only
+	Second
+	Millisecond
+)
+
+func (p Precision) String() string {
+	if p < Year || p > Millisecond {
+		return "none"
+	}
+	return [...]string{"year", "month", "day", "minute", "second", "millisecond"}[p-1]
+}
+
+// ParseDate reads a date, dateTime or instant in the grammar of R4
+// (datatypes.html, "Primitive Types"): YYYY, YYYY-MM, YYYY-MM-DD, or with
+// Thh:mm:ss, an optional fraction and a zone. The result is the stretch that
+// the precision leaves open; dates without time count as UTC. Refused are days
+// a month does not have, the year 0000, 24:00, and zones beyond 14:00; a leap
+// second counts as second 59. The error is Syntax.
+func ParseDate(s string) (Interval, Precision, error) { return parseDate(s, false) }
+
+// ParseSearchDate is ParseDate for what R4 also allows in search values
+// (search.html, "date"): no seconds, and no zone, which counts as UTC. It also
+// takes a space where the sign + of a zone was lost in URL decoding.
+func ParseSearchDate(s string) (Interval, Precision, error) { return parseDate(s, true) }
+
+func parseDate(s string, lenient bool) (Interval, Precision, error) {
+	r := dateReader{rest: s, lenient: lenient}
+	if !r.read() || r.rest != "" {
+		return Interval{}, 0, &fault.Error{
+			Kind: fault.Syntax, Op: "fhir.ParseDate", Subject: clip(s), Detail: "not a date or dateTime",
+			Hint: "use YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss+zz:zz",
+		}
+	}
+	return r.interval(), r.precision, nil
+}
+
+// maxQuoted bounds what an error repeats of a wrong value, in bytes.
+const maxQuoted = 64
+
+func clip(s string) string {
+	if len(s) > maxQuoted {
+		return s[:maxQuoted] + "…"
+	}
+	return s
+}
+
+// dateReader takes a date apart from left to right.
+type dateReader struct {
+	rest      string
+	lenient   bool
+	precision Precision
+
+	year, month, day     int
+	hour, minute, second int
+	milli                int
+	offset               int // minutes east of UTC
+}
+
+func (r *dateReader) read() bool {
+	r.month, r.day = 1, 1
+	if !r.digits(4, 1, 9999, &r.year) {
+		return false
+	}
+	r.precision = Year
+	if !r.take('-') {
+		return true
+	}
+	if !r.digits(2, 1, 12, &r.month) {
+		return false
+	}
+	r.precision = Month
+	if !r.take('-') {
+		return true
+	}
+	if !r.digits(2, 1, daysIn(r.year, r.month), &r.day) {
+		return false
+	}
+	r.precision = Day
+	return !r.take('T') || r.time() && r.zone()
+}
+
+func (r *dateReader) time() bool {
+	if !r.digits(2, 0, 23, &r.hour) || !r.take(':') || !r.digits(2, 0, 59, &r.minute) {
+		return false
+	}
+	r.precision = Minute
+	if !r.take(':') {
+		return r.lenient
+	}
+	if !r.digits(2, 0, 60, &r.second) {
+		return false
+	}
+	r.second = min(r.second, 59) // a leap second
+	r.precision = Second
+	return !r.take('.') || r.fraction()
+}
+
+func (r *dateReader) fraction() bool {
+	n := 0
+	for n < len(r.rest) && isDigit(r.rest[n]) {
+		if n < 3 {
+			r.milli = r.milli*10 + int(r.rest[n]-'0')
+		}
+		n++
+	}
+	for k := n; k < 3; k++ {
+		r.milli *= 10
+	}
+	r.rest = r.rest[n:]
+	r.precision = Millisecond
+	return n > 0
+}
+
+func (r *dateReader) zone() bool {
+	sign := 1
+	switch {
+	case r.take('Z'):
+		return true
+	case r.take('-'):
+		sign = -1
+	case r.take('+'), r.lenient && r.take(' '):
+	default:
+		return r.lenient
+	}
+	var hours, minutes int
+	if !r.digits(2, 0, 14, &hours) || !r.take(':') || !r.digits(2, 0, 59, &minutes) {
+		return false
+	}
+	r.offset = sign * (hours*60 + minutes)
+	return hours < 14 || minutes == 0
+}
+
+func (r *dateReader) take(c byte) bool {
+	if r.rest == "" || r.rest[0] != c {
+		return false
+	}
+	r.rest = r.rest[1:]
+	return true
+}
+
+// digits reads exactly n digits as a number from low to high.
+func (r *dateReader) digits(n, low, high int, into *int) bool {
+	if len(r.rest) < n {
+		return false
+	}
+	v := 0
+	for i := range n {
+		if !isDigit(r.rest[i]) {
+			return false
+		}
+		v = v*10 + int(r.rest[i]-'0')
+	}
+	r.rest = r.rest[n:]
+	*into = v
+	return low <= v && v <= high
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func daysIn(year, month int) int {
+	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+}
+
+func (r *dateReader) interval() Interval {
+	t := time.Date(r.year, time.Month(r.month), r.day, r.hour, r.minute-r.offset, r.second,
+		r.milli*int(time.Millisecond), time.UTC)
+	return Interval{t.UnixMilli(), r.end(t).UnixMilli()}
+}
+
+func (r *dateReader) end(t time.Time) time.Time {
+	switch r.precision {
+	case Year:
+		return t.AddDate(1, 0, 0)
+	case Month:
+		return t.AddDate(0, 1, 0)
+	case Day:
+		return t.AddDate(0, 0, 1)
+	case Minute:
+		return t.Add(time.Minute)
+	case Second:
+		return t.Add(time.Second)
+	}
+	return t.Add(time.Millisecond)
+}
+
+// PeriodInterval is the stretch of a Period element: from the beginning of
+// start to the end of end; the one that is missing is open. Dates are read as
+// ParseSearchDate does, so that stored data without zones is found. It is false
+// when neither is there, one is no date, or the Period ends before it starts.
+func PeriodInterval(n Node) (Interval, bool) {
+	start, end := n.GetName(nameStart), n.GetName(nameEnd)
+	v := Interval{MinTime, MaxTime}
+	if start.Kind() != String && end.Kind() != String {
+		return Interval{}, false
+	}
+	if start.Exists() {
+		from, _, err := ParseSearchDate(start.Text())
+		if err != nil {
+			return Interval{}, false
+		}
+		v.Low = from.Low
+	}
+	if end.Exists() {
+		to, _, err := ParseSearchDate(end.Text())
+		if err != nil {
+			return Interval{}, false
+		}
+		v.High = to.High
+	}
+	return v, v.Low < v.High
+}
