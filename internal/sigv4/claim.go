@@ -1,0 +1,344 @@
+package sigv4
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+)
+
+const algorithm = "AWS4-HMAC-SHA256"
+
+// Bounds of what a signature may name; a real one is below 500 bytes and a
+// dozen headers.
+const (
+	authorizationBytesMax = 8 << 10
+	signedHeadersMax      = 64
+	credentialElements    = 5 // key id, date, region, service, terminator
+	signatureDigits       = 64
+)
+
+// Parameters of the query form (IAM User Guide, "Authentication methods").
+const (
+	paramAlgorithm     = "X-Amz-Algorithm"
+	paramCredential    = "X-Amz-Credential"
+	paramDate          = "X-Amz-Date"
+	paramExpires       = "X-Amz-Expires"
+	paramSignedHeaders = "X-Amz-SignedHeaders"
+	paramSignature     = "X-Amz-Signature"
+	paramToken         = "X-Amz-Security-Token"
+	paramContentHash   = "X-Amz-Content-Sha256"
+)
+
+// expiresMax is the longest life of a presigned request, in seconds: a week.
+const expiresMax = 604_800
+
+// claim is what a request says about its own signature, in either form.
+type claim struct {
+	presigned bool
+
+	accessKeyID string
+	date        string // YYYYMMDD of the scope
+	region      string
+	service     string
+	terminator  string
+
+	signedHeaders string   // as written: "host;x-amz-date"
+	names         []string // signedHeaders taken apart: lower-case, no two alike
+	signature     string
+	token         string        // session token, or empty
+	contentHash   string        // x-amz-content-sha256, or empty
+	when          time.Time     // UTC, whole seconds
+	expires       time.Duration // presigned only; 0 is unsaid
+}
+
+// Presented tells whether r carries a Version 4 signature, well-formed or not,
+// so that a server that also takes bearer tokens knows whom to ask.
+func Presented(r *http.Request) bool {
+	if strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-") {
+		return true
+	}
+	_, query, _ := strings.Cut(rawTarget(r), "?")
+	return isPresigned(splitQuery(query))
+}
+
+func isPresigned(pairs []pair) bool {
+	for _, p := range pairs {
+		if name := unescape(p.name, plusIsSpace); name == paramSignature || name == paramAlgorithm {
+			return true
+		}
+	}
+	return false
+}
+
+// readClaim reads the signature out of the header or, where there is none, out
+// of the query.
+func readClaim(r *http.Request, pairs []pair) (*claim, error) {
+	written, presigned := r.Header["Authorization"], isPresigned(pairs)
+	switch {
+	case len(written) == 0 && !presigned:
+		return nil, &fault.Error{Kind: fault.MissingToken, Op: opVerify}
+	case len(written) > 1, len(written) > 0 && presigned:
+		return nil, incomplete("Only one authentication mechanism is allowed: " +
+			"the Authorization header once, or the query parameters of a presigned request.")
+	case presigned:
+		return readQueryClaim(r, pairs)
+	}
+	return readHeaderClaim(r, written[0])
+}
+
+func incomplete(reason string) error {
+	return &fault.Error{Kind: fault.IncompleteSignature, Op: opVerify, Detail: reason}
+}
+
+func readHeaderClaim(r *http.Request, authorization string) (*claim, error) {
+	when, dateErr := headerTime(r.Header)
+	c, err := parseAuthorization(authorization, dateErr == errNoDate)
+	if err != nil {
+		return nil, err
+	}
+	if dateErr != nil {
+		return nil, dateErr
+	}
+	c.when = when
+	c.token = strings.Join(r.Header["X-Amz-Security-Token"], ",")
+	c.contentHash = strings.Join(r.Header["X-Amz-Content-Sha256"], ",")
+	return c, nil
+}
+
+// parseAuthorization reads the Authorization header. The header itself is never
+// shown again: it may hold another scheme's secret. withoutDate makes the
+// complaint about a missing date part of the list, as AWS does.
+func parseAuthorization(header string, withoutDate bool) (*claim, error) {
+	if len(header) > authorizationBytesMax {
+		return nil, incomplete(fmt.Sprintf("Authorization header is longer than %d bytes.", authorizationBytesMax))
+	}
+	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if strings.HasPrefix(scheme, "AWS4-") && scheme != algorithm {
+		return nil, incomplete("Unsupported AWS 'algorithm': only " + algorithm + " is supported.")
+	}
+	if scheme != algorithm {
+		rest = ""
+	}
+	part, err := authorizationParts(rest)
+	if err != nil {
+		return nil, err
+	}
+	if reason := missingParts("Authorization header requires '%s' parameter.", part, "Credential", "Signature", "SignedHeaders"); reason != "" || withoutDate {
+		return nil, incomplete(withDateComplaint(reason, withoutDate))
+	}
+	c := &claim{signature: part["Signature"], signedHeaders: part["SignedHeaders"]}
+	return c, c.takeApart(part["Credential"])
+}
+
+// authorizationParts reads "name=value, name=value".
+func authorizationParts(list string) (map[string]string, error) {
+	part := make(map[string]string, 3)
+	for element := range strings.SplitSeq(list, ",") {
+		element = strings.TrimSpace(element)
+		if element == "" {
+			continue
+		}
+		name, value, found := strings.Cut(element, "=")
+		if !found || strings.ContainsAny(value, " \t") {
+			return nil, incomplete("Authorization header holds what is not a valid key=value pair (missing equal-sign).")
+		}
+		switch name {
+		case "Credential", "SignedHeaders", "Signature":
+		default:
+			return nil, incomplete("Authorization header holds a parameter other than Credential, SignedHeaders and Signature.")
+		}
+		if _, twice := part[name]; twice {
+			return nil, incomplete("Authorization header holds '" + name + "' twice.")
+		}
+		part[name] = value
+	}
+	return part, nil
+}
+
+func missingParts(format string, part map[string]string, names ...string) string {
+	var reasons []string
+	for _, name := range names {
+		if part[name] == "" {
+			reasons = append(reasons, fmt.Sprintf(format, name))
+		}
+	}
+	return strings.Join(reasons, " ")
+}
+
+func withDateComplaint(reason string, withoutDate bool) string {
+	if !withoutDate {
+		return reason
+	}
+	return strings.TrimSpace(reason + " " + errNoDate.Detail)
+}
+
+// takeApart reads credential and signed headers.
+func (c *claim) takeApart(credential string) error {
+	element := strings.Split(credential, "/")
+	if len(element) != credentialElements || element[0] == "" {
+		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.")
+	}
+	c.accessKeyID, c.date = element[0], element[1]
+	c.region, c.service, c.terminator = element[2], element[3], element[4]
+	c.names = strings.Split(c.signedHeaders, ";")
+	return c.checkNames()
+}
+
+// checkNames refuses names no HTTP header has, repeated ones, and a list
+// without the headers that must be signed: host always, and whatever decides
+// which operation runs.
+func (c *claim) checkNames() error {
+	if len(c.names) > signedHeadersMax {
+		return incomplete(fmt.Sprintf("SignedHeaders names more than %d headers.", signedHeadersMax))
+	}
+	seen := make(map[string]bool, len(c.names))
+	for _, name := range c.names {
+		if !isHeaderName(name) || seen[name] {
+			return incomplete("SignedHeaders is not a list of different lower-case header names with semicolons between them.")
+		}
+		seen[name] = true
+	}
+	if !seen["host"] {
+		return incomplete("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+	}
+	return nil
+}
+
+// isHeaderName reports whether s is a token of RFC 9110 section 5.6.2 without
+// upper-case letters.
+func isHeaderName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		isWord := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !isWord && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// signs reports whether the list of signed headers holds name.
+func (c *claim) signs(name string) bool {
+	for _, signed := range c.names {
+		if signed == name {
+			return true
+		}
+	}
+	return false
+}
+
+// scope is the credential scope as the string to sign holds it.
+func (c *claim) scope() string {
+	return c.date + "/" + c.region + "/" + c.service + "/" + c.terminator
+}
+
+// errNoDate is what a header form without any date is told.
+var errNoDate = &fault.Error{Kind: fault.IncompleteSignature, Op: opVerify,
+	Detail: "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."}
+
+// headerTime reads when a request was signed: X-Amz-Date where it is there,
+// else Date, which may be in any of HTTP's forms, in RFC 5322's with a numeric
+// zone (botocore writes -0000) or in ISO 8601 basic.
+func headerTime(h http.Header) (time.Time, *fault.Error) {
+	stamps, formats := h["X-Amz-Date"], []string{timestampFormat}
+	if len(stamps) == 0 {
+		stamps, formats = h["Date"], []string{timestampFormat, http.TimeFormat, time.RFC1123Z, time.RFC1123, time.RFC850, time.ANSIC}
+	}
+	if len(stamps) == 0 {
+		return time.Time{}, errNoDate
+	}
+	for _, format := range formats {
+		if when, err := time.Parse(format, stamps[0]); err == nil && len(stamps) == 1 {
+			return when.UTC(), nil
+		}
+	}
+	return time.Time{}, &fault.Error{Kind: fault.IncompleteSignature, Op: opVerify,
+		Detail: "Date must be in ISO-8601 'basic format', as in 20260101T000000Z."}
+}
+
+// readQueryClaim reads the query form.
+func readQueryClaim(r *http.Request, pairs []pair) (*claim, error) {
+	part, err := queryParts(pairs)
+	if err != nil {
+		return nil, err
+	}
+	const lacking = "AWS query-string parameters must include '%s'."
+	if reason := missingParts(lacking, part, paramAlgorithm, paramCredential, paramSignature, paramSignedHeaders, paramDate); reason != "" {
+		return nil, incomplete(reason)
+	}
+	if part[paramAlgorithm] != algorithm {
+		return nil, incomplete("Unsupported AWS 'algorithm': only " + algorithm + " is supported.")
+	}
+	c := &claim{presigned: true, signature: part[paramSignature], signedHeaders: part[paramSignedHeaders], token: part[paramToken]}
+	if err := c.takeApart(part[paramCredential]); err != nil {
+		return nil, err
+	}
+	if c.when, err = time.Parse(timestampFormat, part[paramDate]); err != nil {
+		return nil, incomplete("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\".")
+	}
+	c.contentHash = part[paramContentHash]
+	if c.contentHash == "" {
+		c.contentHash = strings.Join(r.Header["X-Amz-Content-Sha256"], ",")
+	}
+	c.expires, err = parseExpires(part[paramExpires])
+	return c, err
+}
+
+// queryParts gathers the parameters of the query form, each at most once.
+func queryParts(pairs []pair) (map[string]string, error) {
+	part := make(map[string]string, 8)
+	for _, p := range pairs {
+		name := unescape(p.name, plusIsSpace)
+		if !isAuthParam(name) {
+			continue
+		}
+		if _, twice := part[name]; twice {
+			return nil, incomplete("AWS query-string parameters hold '" + name + "' twice.")
+		}
+		part[name] = unescape(p.value, plusIsSpace)
+	}
+	return part, nil
+}
+
+func isAuthParam(name string) bool {
+	switch name {
+	case paramAlgorithm, paramCredential, paramDate, paramExpires,
+		paramSignedHeaders, paramSignature, paramToken, paramContentHash:
+		return true
+	}
+	return false
+}
+
+// parseExpires reads the life of a presigned request in seconds. Unsaid it is 0:
+// AWS's services other than S3 then take MaxSkew, and so do we.
+func parseExpires(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || seconds < 1 || seconds > expiresMax {
+		return 0, incomplete(fmt.Sprintf("X-Amz-Expires must be a number of seconds from 1 to a week; that is, %d.", expiresMax))
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// WithoutAuth takes the parameters of the query form out of a raw query and
+// leaves the rest as written, so that a presigned search searches for what its
+// user asked.
+func WithoutAuth(rawQuery string) string {
+	if !strings.Contains(rawQuery, "X-Amz-") && !strings.Contains(rawQuery, "%") {
+		return rawQuery
+	}
+	var kept []string
+	for element := range strings.SplitSeq(rawQuery, "&") {
+		name, _, _ := strings.Cut(element, "=")
+		if !isAuthParam(unescape(name, plusIsSpace)) {
+			kept = append(kept, element)
+		}
+	}
+	return strings.Join(kept, "&")
+}
