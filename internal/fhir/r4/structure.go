@@ -24,8 +24,8 @@ type Structure struct {
 	Base     string // the type it specialises: "DomainResource", "Quantity"; "" for Element and Resource
 	System   string // primitives: the FHIRPath system type of the value: "String", "DateTime"
 	Regex    string // primitives: the format of the value, to be anchored; "" where R4 gives none
-	// MinValue and MaxValue bound an integer's value, MaxLength the bytes of a
-	// string's; zero MaxLength and equal values mean no bound.
+	// MinValue and MaxValue bound an integer's value, MaxLength the characters of
+	// a string's; zero MaxLength and equal values mean no bound.
 	MinValue, MaxValue int64
 	MaxLength          uint32
 	// Invariants are all constraints on a value of this type, inherited ones

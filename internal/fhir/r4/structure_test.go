@@ -100,7 +100,7 @@ func TestPrimitives(t *testing.T) {
 		{"boolean", "Boolean", "Element", true},
 		{"string", "String", "Element", true},
 		{"code", "String", "string", true},
-		{"positiveInt", "String", "integer", true}, // as published; the value is an integer by its base
+		{"positiveInt", "Integer", "integer", true},
 		{"decimal", "Decimal", "Element", true},
 		{"instant", "DateTime", "Element", true},
 		{"date", "Date", "Element", true},

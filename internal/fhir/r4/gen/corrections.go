@@ -32,6 +32,14 @@ var proseParams = []*searchParameter{
 // [A-Za-z0-9-.] (https://hl7.org/fhir/R4/resource.html#Resource).
 const resourceIDType = "id"
 
+// systemTypes are the FHIRPath system types of primitives for which 4.0.1
+// declares String, though their values are numbers in JSON and their base is
+// integer (https://hl7.org/fhir/R4/datatypes.html#positiveInt).
+var systemTypes = map[string]string{
+	"positiveInt": "Integer",
+	"unsignedInt": "Integer",
+}
+
 // typeNames corrects names of types inside ofType.
 var typeNames = map[string]string{
 	"DateTime": "dateTime", // Observation-code-value-date: types are case-sensitive

@@ -64,6 +64,9 @@ const (
 	maxSetURL    = structureURL + "elementdefinition-maxValueSet"
 )
 
+// systemPrefix begins the names of FHIRPath's system types in the tables.
+const systemPrefix = "System."
+
 // quantityProfiles are the profiles that elements of the base definitions name;
 // they are described as structures too.
 var quantityProfiles = []string{"SimpleQuantity", "MoneyQuantity"}
@@ -148,6 +151,7 @@ func (b *structureBuilder) addElement(d *structureDefinition, e *elementDefiniti
 	}
 	if parent.Kind == r4.KindPrimitive && member == "value" {
 		e.describePrimitive(parent)
+		info.Type, info.Types = systemPrefix+parent.System, []r4.TypeRef{{Name: systemPrefix + parent.System}}
 	}
 	if d.hasChildren(e.Path) {
 		s := b.open(e.Path, e)
@@ -170,6 +174,9 @@ func (d *structureDefinition) hasChildren(path string) bool {
 // describePrimitive takes from a primitive's value element what the value is.
 func (e *elementDefinition) describePrimitive(s *r4.Structure) {
 	s.System = strings.TrimPrefix(e.Type[0].Code, systemURL)
+	if fixed, ok := systemTypes[s.Name]; ok {
+		s.System = fixed
+	}
 	for _, x := range e.Type[0].Extension {
 		if x.URL == regexURL {
 			s.Regex = x.ValueString
@@ -217,7 +224,7 @@ func (e *elementDefinition) types(member string) []r4.TypeRef {
 	for _, t := range e.Type {
 		ref := r4.TypeRef{Name: t.Code, Targets: structureNames(t.TargetProfile), Profiles: structureNames(t.Profile)}
 		if system, ok := strings.CutPrefix(t.Code, systemURL); ok {
-			ref.Name = "System." + system
+			ref.Name = systemPrefix + system
 			if member != "value" {
 				ref.Name = fhirType(t.Extension)
 			}
@@ -280,7 +287,7 @@ func (b *structureBuilder) check() error {
 		names := map[string]bool{}
 		for _, e := range s.Elements {
 			for _, t := range e.Types {
-				if !strings.HasPrefix(t.Name, "System.") && b.byName[t.Name] == nil {
+				if !strings.HasPrefix(t.Name, systemPrefix) && b.byName[t.Name] == nil {
 					return fmt.Errorf("%s: no type %s", e.Path, t.Name)
 				}
 			}
