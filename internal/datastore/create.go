@@ -1,0 +1,198 @@
+package datastore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/job"
+	"github.com/tarn-fhir/tarn/internal/record"
+	"github.com/tarn-fhir/tarn/internal/seal"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// CreateRequest is CreateFHIRDatastore after its shape was checked.
+type CreateRequest struct {
+	Name        string
+	TypeVersion string
+	Encryption  Encryption
+	Preload     string
+	Identity    Identity
+	Settings    Settings
+	Tags        []Tag
+	ClientToken string `json:"-"`
+}
+
+// TokenLife is how long a ClientToken is remembered (at least; AWS does not say
+// how long it does).
+const TokenLife = 24 * time.Hour
+
+// clientToken remembers what a token was used for and what was answered.
+type clientToken struct {
+	Digest string // of the request after defaults
+	Answer Datastore
+	At     time.Time
+}
+
+const entryTokenAt uint16 = 1
+
+var clientTokens = record.Kind[clientToken]{Type: record.TypeClientToken, Entries: tokenEntries}
+
+// Create checks a request, records the data store as CREATING and returns that
+// record; a job makes it ACTIVE. A repeated ClientToken gives the first answer
+// again; with another request it is fault.Invalid.
+func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, error) {
+	req.setDefaults()
+	if err := req.check(); err != nil {
+		return nil, err
+	}
+	if answer, err := p.answered(ctx, req); answer != nil || err != nil {
+		return answer, err
+	}
+	if err := p.resolveKey(ctx, &req.Encryption); err != nil {
+		return nil, err
+	}
+	d, err := p.newDatastore(req)
+	if err != nil {
+		return nil, err
+	}
+	j, ops, err := p.createOps(d, req)
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.System.Commit(ctx, ops)
+	if _, raced := errors.AsType[*store.Unmet](err); raced {
+		// Somebody else used the token in the meantime.
+		return p.answered(ctx, req)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.Jobs.Began(j)
+	return d, nil
+}
+
+func (r *CreateRequest) setDefaults() {
+	r.Encryption.CmkType = orDefault(r.Encryption.CmkType, AWSOwned)
+	r.Identity.Strategy = orDefault(r.Identity.Strategy, AWSAuth)
+	r.Settings.setDefaults()
+}
+
+func (p *Plane) newDatastore(req CreateRequest) (*Datastore, error) {
+	id, err := arn.NewDatastoreID(p.Random)
+	if err != nil {
+		return nil, err
+	}
+	return &Datastore{
+		ID: id, ARN: arn.Datastore(p.Partition, p.Region, p.Account, id), Name: req.Name, Status: Creating, TypeVersion: req.TypeVersion,
+		CreatedAt: p.Clock().Truncate(time.Millisecond), Encryption: req.Encryption, Preload: req.Preload,
+		Identity: req.Identity, Settings: req.Settings, Tags: req.Tags,
+	}, nil
+}
+
+// createOps are the record, its job and its token: one commit, all or nothing.
+func (p *Plane) createOps(d *Datastore, req CreateRequest) (job.Job, []store.Op, error) {
+	j, jobOp, err := p.Jobs.Op(kindProvision, d.ID, nil)
+	if err != nil {
+		return j, nil, err
+	}
+	recordOp, err := datastores.Put(d.ID, d, store.Condition{Kind: store.Never})
+	if err != nil || req.ClientToken == "" {
+		return j, []store.Op{recordOp, jobOp}, err
+	}
+	token := &clientToken{Digest: req.digest(), Answer: *d, At: d.CreatedAt}
+	tokenOp, err := clientTokens.Put(p.tokenID(req), token, store.Condition{Kind: store.Never})
+	return j, []store.Op{recordOp, jobOp, tokenOp}, err
+}
+
+// answered looks a token up: the first answer, nil when it is new.
+func (p *Plane) answered(ctx context.Context, req CreateRequest) (*Datastore, error) {
+	if req.ClientToken == "" {
+		return nil, nil
+	}
+	token, err := clientTokens.Get(ctx, p.System, p.tokenID(req))
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if token.Digest != req.digest() {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "datastore.Create", Subject: "clientToken",
+			Detail: "the token was used before with other parameters", Hint: "use a new ClientToken for another request"}
+	}
+	return &token.Answer, nil
+}
+
+// tokenID is the document id of a token: per account and operation.
+func (p *Plane) tokenID(req CreateRequest) string {
+	return digest(p.Account, "CreateFHIRDatastore", req.ClientToken)
+}
+
+// digest identifies a request after defaults, its tags as a set.
+func (r CreateRequest) digest() string {
+	r.Tags = slices.Clone(r.Tags)
+	slices.SortFunc(r.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	r.Encryption.KeyARN = "" // resolved, not asked
+	// A struct of strings, numbers and slices always marshals.
+	raw, _ := json.Marshal(r)
+	return digest(string(raw))
+}
+
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// resolveKey turns the key as given into an ARN, once and for all, and refuses
+// what cannot seal a store.
+func (p *Plane) resolveKey(ctx context.Context, e *Encryption) error {
+	name := e.KeyID
+	if e.CmkType == AWSOwned {
+		name = p.OwnedKey
+	}
+	info, err := p.Keyring.Resolve(ctx, name)
+	if err != nil {
+		return keyFault(err)
+	}
+	if e.CmkType == CustomerManaged {
+		e.KeyARN = info.ARN
+	}
+	return keyUsable(info)
+}
+
+func keyFault(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return &fault.Error{Kind: fault.Invalid, Op: "datastore.Create", Subject: "sseConfiguration.kmsEncryptionConfig.kmsKeyId",
+			Detail: "the KMS key does not exist", Hint: "name a symmetric encryption key by id, ARN or alias", Cause: err}
+	}
+	return err
+}
+
+func keyUsable(info seal.KeyInfo) error {
+	const op, member = "datastore.Create", "sseConfiguration.kmsEncryptionConfig.kmsKeyId"
+	switch {
+	case !info.Symmetric:
+		return &fault.Error{Kind: fault.Invalid, Op: op, Subject: member, Detail: "the KMS key is asymmetric",
+			Hint: "use a symmetric encryption key (SYMMETRIC_DEFAULT)"}
+	case !info.Enabled:
+		return &fault.Error{Kind: fault.Forbidden, Op: op, Subject: member, Detail: "the KMS key is disabled or about to be deleted"}
+	}
+	return nil
+}
+
+func tokenEntries(t *clientToken) []plan.Entry {
+	return []plan.Entry{record.Time(entryTokenAt, t.At)}
+}

@@ -1,0 +1,179 @@
+package datastore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/record"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// Describe reads one record, in whatever state; fault.NotFound.
+func (p *Plane) Describe(ctx context.Context, id string) (*Datastore, error) {
+	d, err := datastores.Get(ctx, p.System, id)
+	if fault.Is(err, fault.NotFound) {
+		return nil, absent(id)
+	}
+	return d, err
+}
+
+func absent(id string) error {
+	return &fault.Error{Kind: fault.NotFound, Op: "datastore.Describe", Subject: "Datastore " + id, Detail: "no such data store"}
+}
+
+// Filter narrows List; set members must all hold (DatastoreFilter).
+type Filter struct {
+	Name          string
+	Status        Status
+	CreatedBefore time.Time
+	CreatedAfter  time.Time
+}
+
+func (f Filter) where() plan.Node {
+	var all plan.And
+	if f.Name != "" {
+		all = append(all, record.Is(entryName, f.Name))
+	}
+	if f.Status != "" {
+		all = append(all, record.Is(entryStatus, string(f.Status)))
+	}
+	if !f.CreatedBefore.IsZero() {
+		all = append(all, record.Before(entryCreated, f.CreatedBefore))
+	}
+	if !f.CreatedAfter.IsZero() {
+		all = append(all, record.From(entryCreated, f.CreatedAfter.Add(time.Millisecond)))
+	}
+	return all
+}
+
+// ListPage is a piece of List's answer; At and After continue it.
+type ListPage struct {
+	Datastores []*Datastore
+	At         store.Moment
+	After      []byte // nil at the end
+}
+
+// List gives records, newest first, as of one moment across its pages.
+func (p *Plane) List(ctx context.Context, f Filter, limit int, at store.Moment, after []byte) (ListPage, error) {
+	page, err := datastores.List(ctx, p.System, record.Query{
+		Where: f.where(), Sort: []plan.Sort{record.ByTime(entryCreated, true)}, At: at, After: after, Limit: limit,
+	})
+	if err != nil {
+		return ListPage{}, err
+	}
+	return ListPage{Datastores: page.Docs, At: page.Moment, After: page.Next}, nil
+}
+
+// UpdateRequest is UpdateFHIRDatastore after its shape was checked; nil members
+// stay as they are, and Identity is replaced whole.
+type UpdateRequest struct {
+	ID              string
+	Name            *string
+	NLP             *string
+	Analytics       *string
+	DefaultProfiles *[]string
+	Backup          *Backup
+	Identity        *Identity
+}
+
+// Update changes an ACTIVE store's configuration at once.
+func (p *Plane) Update(ctx context.Context, req UpdateRequest) (*Datastore, error) {
+	d, err := datastores.Update(ctx, p.System, req.ID, func(d *Datastore) error {
+		if d.Status != Active && d.Status != UpdateFailed {
+			return &fault.Error{Kind: fault.Conflict, Op: "datastore.Update", Subject: req.ID, Detail: "the data store is " + string(d.Status)}
+		}
+		return req.apply(d)
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil, absent(req.ID)
+	}
+	if err == nil {
+		p.pool.refresh(d)
+	}
+	return d, err
+}
+
+func (req UpdateRequest) apply(d *Datastore) error {
+	set(&d.Name, req.Name)
+	set(&d.Settings.NLP, req.NLP)
+	set(&d.Settings.Analytics, req.Analytics)
+	set(&d.Settings.DefaultProfiles, req.DefaultProfiles)
+	if req.Backup != nil {
+		d.Settings.Backup = req.Backup
+	}
+	if req.Identity != nil {
+		d.Identity = *req.Identity
+		d.Identity.Strategy = orDefault(d.Identity.Strategy, AWSAuth)
+	}
+	if err := d.Identity.check(); err != nil {
+		return err
+	}
+	return d.Settings.check(false)
+}
+
+func set[T any](member *T, to *T) {
+	if to != nil {
+		*member = *to
+	}
+}
+
+// byARN finds the store that an ARN names, in this account and region only.
+func (p *Plane) byARN(ctx context.Context, name string) (*Datastore, error) {
+	parsed, err := arn.ParseDatastore(name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := p.Describe(ctx, parsed.ID)
+	if err != nil || d.ARN != arn.Datastore(parsed.Partition, parsed.Region, parsed.Account, parsed.ID) {
+		return nil, &fault.Error{Kind: fault.NotFound, Op: "datastore.byARN", Subject: name, Detail: "no such resource", Cause: err}
+	}
+	return d, nil
+}
+
+// Tags lists a store's tags.
+func (p *Plane) Tags(ctx context.Context, name string) ([]Tag, error) {
+	d, err := p.byARN(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.Tags, nil
+}
+
+// Tag adds tags; a key that is there gets the new value.
+func (p *Plane) Tag(ctx context.Context, name string, tags []Tag) error {
+	return p.changeTags(ctx, name, func(d *Datastore) error {
+		for _, tag := range tags {
+			at := slices.IndexFunc(d.Tags, func(t Tag) bool { return t.Key == tag.Key })
+			if at < 0 {
+				d.Tags = append(d.Tags, tag)
+			} else {
+				d.Tags[at] = tag
+			}
+		}
+		return checkTags(d.Tags)
+	})
+}
+
+// Untag removes tags by key; absent keys are no error.
+func (p *Plane) Untag(ctx context.Context, name string, keys []string) error {
+	return p.changeTags(ctx, name, func(d *Datastore) error {
+		d.Tags = slices.DeleteFunc(d.Tags, func(t Tag) bool { return slices.Contains(keys, t.Key) })
+		return nil
+	})
+}
+
+func (p *Plane) changeTags(ctx context.Context, name string, change func(*Datastore) error) error {
+	d, err := p.byARN(ctx, name)
+	if err != nil {
+		return err
+	}
+	d, err = datastores.Update(ctx, p.System, d.ID, change)
+	if err == nil {
+		p.pool.refresh(d)
+	}
+	return err
+}

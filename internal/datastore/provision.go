@@ -1,0 +1,173 @@
+package datastore
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/job"
+	"github.com/tarn-fhir/tarn/internal/seal"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// provisioner makes CREATING data stores ACTIVE: data key, engine store,
+// preload, then the one small record that makes it true. Each step may be
+// repeated; a crash goes on at the first that is not recorded.
+type provisioner struct{ *Plane }
+
+// provisioned is the checkpoint of a provisioning job.
+type provisioned struct {
+	Key, Engine bool // data key made and proved; engine store created
+}
+
+func (p provisioner) Run(ctx context.Context, run *job.Run) error {
+	d, err := datastores.Get(ctx, p.System, run.Job.Datastore)
+	if err != nil || d.Status != Creating {
+		return err
+	}
+	var done provisioned
+	if len(run.Job.Checkpoint) > 0 {
+		if err := json.Unmarshal(run.Job.Checkpoint, &done); err != nil {
+			return fault.Wrap(fault.Internal, "datastore.provision", err)
+		}
+	}
+	steps := []struct {
+		done *bool
+		do   func(context.Context, *Datastore) error
+	}{
+		{&done.Key, p.makeKey},
+		{&done.Engine, p.makeStore},
+	}
+	for _, step := range steps {
+		if *step.done {
+			continue
+		}
+		if err := step.do(ctx, d); err != nil {
+			return err
+		}
+		*step.done = true
+		if err := run.Checkpoint(ctx, done); err != nil {
+			return err
+		}
+	}
+	if err := p.preload(ctx, d); err != nil {
+		return err
+	}
+	return p.activate(ctx, d)
+}
+
+// Fail ends a creation that cannot succeed in CREATE_FAILED, and leaves no key
+// and no files.
+func (p provisioner) Fail(ctx context.Context, run *job.Run, cause error) error {
+	id := run.Job.Datastore
+	p.pool.discard(id)
+	if err := p.Engine.Drop(ctx, store.ID(id)); err != nil {
+		return err
+	}
+	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
+		return err
+	}
+	found := fault.From(cause)
+	_, err := datastores.Update(ctx, p.System, id, func(d *Datastore) error {
+		d.Status = CreateFailed
+		d.Failure = &Failure{Message: found.Message(), Retryable: found.Kind == fault.Unavailable || found.Kind == fault.Timeout}
+		return nil
+	})
+	return err
+}
+
+// makeKey makes the store's data key, keeps it wrapped, and proves that the
+// wrapped form opens.
+func (p provisioner) makeKey(ctx context.Context, d *Datastore) error {
+	key, wrapped, err := p.Keyring.GenerateDataKey(ctx, p.keyName(d), d.keyContext())
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	proved, err := p.Keyring.Unwrap(ctx, wrapped, d.keyContext())
+	if err != nil {
+		return err
+	}
+	defer proved.Wipe()
+	if !proved.Equal(key) {
+		return fault.New(fault.Internal, "datastore.makeKey", "the wrapped data key opens to another key")
+	}
+	op, err := wrappedKeys.Put(d.ID, &wrappedKey{Key: wrapped})
+	if err != nil {
+		return err
+	}
+	_, err = p.System.Commit(ctx, []store.Op{op})
+	return err
+}
+
+func (p *Plane) keyName(d *Datastore) string {
+	if d.Encryption.CmkType == CustomerManaged {
+		return d.Encryption.KeyARN
+	}
+	return p.OwnedKey
+}
+
+// keyContext is the encryption context of a store's data key.
+func (d *Datastore) keyContext() map[string]string {
+	return map[string]string{seal.ContextDatastore: d.ARN}
+}
+
+func (p *Plane) dataKey(ctx context.Context, d *Datastore) (seal.DataKey, error) {
+	wrapped, err := wrappedKeys.Get(ctx, p.System, d.ID)
+	if err != nil {
+		return seal.DataKey{}, err
+	}
+	return p.Keyring.Unwrap(ctx, wrapped.Key, d.keyContext())
+}
+
+func (p provisioner) makeStore(ctx context.Context, d *Datastore) error {
+	key, err := p.dataKey(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	return p.Engine.Create(ctx, store.ID(d.ID), key)
+}
+
+// progressEvery is how often a preload's progress is logged.
+const progressEvery = time.Second
+
+func (p provisioner) preload(ctx context.Context, d *Datastore) error {
+	if d.Preload == "" {
+		return nil
+	}
+	lease, err := p.pool.acquire(ctx, d.ID, creating)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	last := p.Clock()
+	return p.Preload.Preload(ctx, d, lease.Store, func(done, total int64) {
+		if now := p.Clock(); now.Sub(last) >= progressEvery {
+			last = now
+			p.Log.Info("preloading", "datastore", d.ID, "resources", done, "of", total)
+		}
+	})
+}
+
+func creating(d *Datastore) error {
+	if d.Status != Creating {
+		return fault.New(fault.Conflict, "datastore.preload", "the data store is %s", d.Status)
+	}
+	return nil
+}
+
+func (p provisioner) activate(ctx context.Context, d *Datastore) error {
+	kept, err := datastores.Update(ctx, p.System, d.ID, func(d *Datastore) error {
+		if d.Status == Creating {
+			d.Status = Active
+		}
+		return nil
+	})
+	if err == nil {
+		p.pool.refresh(kept)
+		p.Log.Info("data store is active", "datastore", d.ID, "after", p.Clock().Sub(d.CreatedAt).Round(time.Millisecond))
+	}
+	return err
+}

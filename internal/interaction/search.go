@@ -1,0 +1,212 @@
+package interaction
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// maxSearchWork bounds the rows one search may look at; beyond it the answer is
+// a too-costly outcome, never a short list.
+const maxSearchWork = 50_000_000
+
+// SearchRequest is a search over types (none: all), as it came.
+type SearchRequest struct {
+	Types []string
+	// Compartment narrows to a compartment: its type and id; empty is none.
+	Compartment [2]string
+	Pairs       []search.Pair // query string and form body, in order
+}
+
+func (r SearchRequest) path() string {
+	path := ""
+	if r.Compartment[0] != "" {
+		path = r.Compartment[0] + "/" + r.Compartment[1] + "/"
+		if len(r.Types) == 0 {
+			return path + "*"
+		}
+	}
+	if len(r.Types) == 1 {
+		path += r.Types[0]
+	}
+	return path
+}
+
+// Search finds resources and gives a searchset Bundle (R4 search.html,
+// http.html#search). All pages of one search look at the same moment.
+func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error) {
+	token, pairs, err := s.followed(req.path(), req.Pairs)
+	if err != nil {
+		return nil, err
+	}
+	q, err := s.query(req, pairs)
+	if err != nil {
+		return nil, err
+	}
+	token.Query = q.Self()
+	asked, err := q.Compile(s.env())
+	if err != nil {
+		return nil, err
+	}
+	asked.After, asked.Limit, asked.Total, asked.Work = token.After, q.Count, q.Total, maxSearchWork
+	if q.Summary == search.SummaryCount || q.Count == 0 {
+		asked.Limit, asked.Total = 0, plan.TotalExact
+	}
+	view, err := s.Store.View(ctx, token.Moment)
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	token.Moment = view.Moment()
+	page, err := view.Search(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	included, err := s.include(ctx, view, q, page.Records)
+	if err != nil {
+		return nil, err
+	}
+	return s.searchset(q, token, page, included)
+}
+
+// followed opens the page token among the parameters, if there is one: then the
+// question is the token's, only _count may be another.
+func (s *Session) followed(path string, pairs []search.Pair) (pageToken, []search.Pair, error) {
+	at := slices.IndexFunc(pairs, func(p search.Pair) bool { return p.Name == "page" })
+	if at < 0 {
+		return pageToken{Path: path}, pairs, nil
+	}
+	token, err := s.open(pairs[at].Value)
+	if err != nil {
+		return token, nil, err
+	}
+	if token.Path != path {
+		return token, nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.followed", Subject: "page", Detail: "the page is of another search"}
+	}
+	kept, err := search.ParsePairs(token.Query)
+	if err != nil {
+		return token, nil, err
+	}
+	count := slices.IndexFunc(pairs, func(p search.Pair) bool { return p.Name == "_count" })
+	if count >= 0 {
+		kept = slices.DeleteFunc(kept, func(p search.Pair) bool { return p.Name == "_count" })
+		kept = append(kept, pairs[count])
+	}
+	return token, kept, nil
+}
+
+func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, error) {
+	types := make([]plan.Type, len(req.Types))
+	for i, name := range req.Types {
+		t, err := s.typ(name)
+		if err != nil {
+			return nil, err
+		}
+		types[i] = t
+	}
+	o := search.Options{Lenient: s.Lenient, Base: s.Base + "/"}
+	if req.Compartment[0] != "" {
+		of, err := s.key(req.Compartment[0], req.Compartment[1])
+		if err != nil {
+			return nil, err
+		}
+		o.In = &search.Compartment{Of: of}
+	}
+	return search.Parse(s.Registry, types, pairs, o)
+}
+
+// searchset renders one page.
+func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, included []store.Record) ([]byte, error) {
+	w := fhir.NewBundle(nil, "searchset")
+	if page.Total >= 0 {
+		w.Total(uint64(page.Total))
+	}
+	if err := s.links(w, q, token, page.Next); err != nil {
+		return nil, err
+	}
+	for _, rec := range page.Records {
+		if err := s.entry(w, q, rec, "match"); err != nil {
+			return nil, err
+		}
+	}
+	for _, rec := range included {
+		if err := s.entry(w, q, rec, "include"); err != nil {
+			return nil, err
+		}
+	}
+	if len(q.Ignored) > 0 {
+		w.Entry(fhir.BundleEntry{Resource: ignoredOutcome(q.Ignored), Mode: "outcome"})
+	}
+	return w.Finish(), nil
+}
+
+// ignoredOutcome tells which parameters handling=lenient passed over.
+func ignoredOutcome(ignored []search.Ignored) []byte {
+	issues := make([]fhir.OutcomeIssue, len(ignored))
+	for i, p := range ignored {
+		issues[i] = fhir.OutcomeIssue{Severity: "warning", Code: "not-supported", Diagnostics: "ignored: " + p.Name + ": " + p.Reason}
+	}
+	return fhir.AppendOutcome(nil, issues...)
+}
+
+func (s *Session) links(w *fhir.BundleWriter, q *search.Query, token pageToken, next []byte) error {
+	self := s.Base + "/" + token.Path
+	if q := q.Self(); q != "" {
+		self += "?" + q
+	}
+	w.Link("self", self)
+	if q.Count == 0 || q.Summary == search.SummaryCount {
+		return nil
+	}
+	first := pageToken{Path: token.Path, Query: token.Query, Moment: token.Moment}
+	if err := s.addLink(w, "first", first, q.Count); err != nil {
+		return err
+	}
+	if before, ok := token.previous(); ok {
+		if err := s.addLink(w, "previous", before, q.Count); err != nil {
+			return err
+		}
+	}
+	if next == nil {
+		return nil
+	}
+	return s.addLink(w, "next", token.next(next), q.Count)
+}
+
+func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken, count int) error {
+	url, err := s.link(token, count)
+	if err == nil {
+		w.Link(relation, url)
+	}
+	return err
+}
+
+func (s *Session) entry(w *fhir.BundleWriter, q *search.Query, rec store.Record, mode string) error {
+	v := s.version(rec)
+	body := v.Resource()
+	if mode == "match" {
+		trimmed, err := trim(body, rec.Key.Type, q.Summary, q.Elements)
+		if err != nil {
+			return err
+		}
+		body = trimmed
+	}
+	w.Entry(fhir.BundleEntry{FullURL: s.Base + "/" + v.Type + "/" + v.ID, Resource: body, Mode: mode})
+	s.touch(rec)
+	return nil
+}
+
+// count reads a _count that is not part of a search.
+func parseCount(text string, most int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, &fault.Error{Kind: fault.Invalid, Op: "interaction", Subject: "_count=" + text, Detail: "not a whole number from 0 up"}
+	}
+	return min(n, most), nil
+}

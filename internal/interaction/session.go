@@ -1,0 +1,159 @@
+// Package interaction carries out FHIR's RESTful interactions on one open data
+// store: a file per interaction, from a request's parts to bytes of FHIR, with
+// no HTTP in it.
+//
+//	Create Read Vread Update Delete History     one resource
+//	Search                                      many
+//	Batch Transaction                           many, in one request
+//	Capabilities                                what is offered, from what is registered
+//
+// A Session is what one request works with. Its Grant is asked in every
+// interaction: what the grant does not show does not exist, in matches,
+// includes, histories and entries of bundles alike.
+//
+// Spec: http://hl7.org/fhir/R4/http.html.
+package interaction
+
+import (
+	"context"
+	"crypto/cipher"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// Extractor turns a resource into its index entries, and a reference parameter
+// of it into what it points to.
+type Extractor interface {
+	Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error)
+	Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key
+}
+
+// Session is what one request works with.
+type Session struct {
+	StoreID   string
+	Store     store.Store
+	Grant     *search.Grant
+	Registry  search.Registry
+	Extractor Extractor
+	Base      string      // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
+	Pages     cipher.AEAD // seals page links
+	Clock     func() time.Time
+	NewID     func() (string, error) // a fresh UUID
+	Touched   func(audit.Target)     // told of every resource given out or changed
+	Lenient   bool                   // Prefer: handling=lenient
+}
+
+// Version is one version of a resource, as an interaction found or made it.
+type Version struct {
+	Type    string
+	ID      string
+	Number  uint64
+	Updated time.Time
+	Deleted bool
+	Created bool   // a write made it where there was nothing
+	Changed bool   // a write made a version
+	stored  []byte // stored form; nil for deletions
+}
+
+// Resource is the version's JSON.
+func (v *Version) Resource() []byte {
+	return fhir.AppendResource(make([]byte, 0, fhir.ResourceSize(v.stored)), v.stored, v.ID, v.Number, v.Updated)
+}
+
+// Location is the version's own relative URL.
+func (v *Version) Location() string {
+	return v.Type + "/" + v.ID + "/_history/" + formatVersion(v.Number)
+}
+
+// ETag is the version as an entity tag.
+func (v *Version) ETag() string { return `W/"` + formatVersion(v.Number) + `"` }
+
+func (s *Session) version(rec store.Record) *Version {
+	return &Version{
+		Type: s.Registry.Name(rec.Key.Type), ID: rec.Key.ID, Number: rec.Version, Updated: rec.Updated,
+		Deleted: rec.Deleted, stored: rec.Body,
+	}
+}
+
+// key checks a type's name and an id.
+func (s *Session) key(typ, id string) (plan.Key, error) {
+	t, err := s.typ(typ)
+	if err != nil {
+		return plan.Key{}, err
+	}
+	if !fhir.ValidID(id) {
+		return plan.Key{}, &fault.Error{Kind: fault.Invalid, Op: "interaction.key", Subject: id, Detail: "not a resource id",
+			Hint: "an id is 1 to 64 of A-Z a-z 0-9 - and ."}
+	}
+	return plan.Key{Type: t, ID: id}, nil
+}
+
+func (s *Session) typ(name string) (plan.Type, error) {
+	t, ok := s.Registry.Type(name)
+	if !ok {
+		return 0, &fault.Error{Kind: fault.NotFound, Op: "interaction.typ", Subject: name, Detail: "no such resource type in R4"}
+	}
+	return t, nil
+}
+
+func (s *Session) touch(rec store.Record) {
+	s.Touched(audit.Target{Type: s.Registry.Name(rec.Key.Type), ID: rec.Key.ID, Version: rec.Version})
+}
+
+// The tags that tell by which interaction a version came. Persisted: never
+// reuse.
+const (
+	tagCreate byte = 1 + iota // POST
+	tagUpdate                 // PUT
+	tagPatch                  // PATCH
+	tagDelete                 // DELETE
+)
+
+func notFound(typ, id string) error {
+	return &fault.Error{Kind: fault.NotFound, Op: "interaction", Subject: typ + "/" + id, Detail: "no such resource"}
+}
+
+func gone(typ, id string) error {
+	return &fault.Error{Kind: fault.Gone, Op: "interaction", Subject: typ + "/" + id, Detail: "the resource was deleted"}
+}
+
+// visible reads the current version that the grant shows, deletions included,
+// or fault.NotFound.
+func (s *Session) visible(ctx context.Context, view store.View, key plan.Key, access search.Access) (store.Record, error) {
+	where, ok := s.Grant.Where(key.Type, access)
+	if !ok {
+		return store.Record{}, notFound(s.Registry.Name(key.Type), key.ID)
+	}
+	rec, err := view.Get(ctx, key)
+	if fault.Is(err, fault.NotFound) {
+		return rec, notFound(s.Registry.Name(key.Type), key.ID)
+	}
+	if err != nil || where == nil {
+		return rec, err
+	}
+	return rec, s.shown(ctx, view, rec, where)
+}
+
+// shown holds a record against a narrowing grant by its own entries; a deletion
+// is judged by the version before it.
+func (s *Session) shown(ctx context.Context, view store.View, rec store.Record, where plan.Node) error {
+	page, err := view.History(ctx, store.HistoryQuery{
+		Key: rec.Key, Where: []plan.Arm{{Type: rec.Key.Type, Where: where}}, Limit: 1,
+		Low: rec.Updated, High: rec.Updated.Add(time.Millisecond),
+	})
+	if err != nil {
+		return err
+	}
+	for _, found := range page.Records {
+		if found.Version == rec.Version {
+			return nil
+		}
+	}
+	return notFound(s.Registry.Name(rec.Key.Type), rec.Key.ID)
+}

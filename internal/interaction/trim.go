@@ -1,0 +1,88 @@
+package interaction
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/fhir/r4"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// subsetted marks a resource that is not whole (R4 search.html#summary).
+const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}`
+
+// trim cuts a resource to what _summary or _elements ask for: root elements
+// only; mandatory ones and modifiers always stay, and a tag says that it is not
+// whole.
+func trim(body []byte, t plan.Type, summary search.Summary, elements []string) ([]byte, error) {
+	keep := keeper(t, summary, elements)
+	if keep == nil {
+		return body, nil
+	}
+	doc, err := fhir.Parse(body)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "interaction.trim", err)
+	}
+	defer doc.Release()
+	root := doc.Root()
+	var edits []fhir.Edit
+	for name, member := range root.Members() {
+		if !keep(strings.TrimPrefix(name, "_")) {
+			edits = append(edits, fhir.Edit{Node: member})
+		}
+	}
+	return fhir.Apply(doc, append(edits, tagSubsetted(root))), nil
+}
+
+// alwaysKept are the root members no form of summary takes away.
+var alwaysKept = []string{"resourceType", "id", "meta", "implicitRules"}
+
+// keeper says which root members stay; nil keeps everything.
+func keeper(t plan.Type, summary search.Summary, elements []string) func(string) bool {
+	switch {
+	case len(elements) > 0:
+		return func(name string) bool { return mandatory(t, name) || named(t, name, elements) }
+	case summary == search.SummaryTrue:
+		return func(name string) bool {
+			e, known := r4.Element(r4.TypeName(t), name)
+			return mandatory(t, name) || known && e.Summary
+		}
+	case summary == search.SummaryText:
+		return func(name string) bool { return mandatory(t, name) || name == "text" }
+	case summary == search.SummaryData:
+		return func(name string) bool { return name != "text" }
+	}
+	return nil
+}
+
+func mandatory(t plan.Type, name string) bool {
+	if slices.Contains(alwaysKept, name) {
+		return true
+	}
+	e, known := r4.Element(r4.TypeName(t), name)
+	return known && (e.Min > 0 || e.Modifier)
+}
+
+// named reports whether _elements lists a member, choices by their base name
+// too ("value" keeps valueQuantity).
+func named(t plan.Type, name string, elements []string) bool {
+	if slices.Contains(elements, name) {
+		return true
+	}
+	e, known := r4.Element(r4.TypeName(t), name)
+	return known && e.Choice != "" && slices.Contains(elements, strings.TrimSuffix(e.Choice, "[x]"))
+}
+
+func tagSubsetted(root fhir.Node) fhir.Edit {
+	meta := root.Get("meta")
+	if !meta.Exists() {
+		return fhir.Set(root, "meta", []byte(`{"tag":[`+subsetted+`]}`))
+	}
+	if tags := meta.Get("tag"); tags.Kind() == fhir.Array {
+		return fhir.Append(tags, []byte(subsetted))
+	}
+	return fhir.Set(meta, "tag", []byte(`[`+subsetted+`]`))
+}

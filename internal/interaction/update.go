@@ -1,0 +1,188 @@
+package interaction
+
+import (
+	"context"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// Match is the version condition of a write.
+type Match struct {
+	Version uint64 // If-Match: W/"n"; 0 is no condition
+	Absent  bool   // If-None-Match: *
+}
+
+func (m Match) conditions() []store.Condition {
+	var all []store.Condition
+	if m.Version > 0 {
+		all = append(all, store.Condition{Kind: store.AtVersion, Version: m.Version})
+	}
+	if m.Absent {
+		// A deleted id stays taken, as in HealthLake.
+		all = append(all, store.Condition{Kind: store.Never})
+	}
+	return all
+}
+
+// Update stores a resource under the client's id (R4 http.html#update): a new
+// version, or the first (update-as-create, Created true).
+func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match Match) (*Version, error) {
+	key, err := s.key(typ, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayMake(key.Type, search.Update); err != nil {
+		return nil, err
+	}
+	doc, err := s.parse(body, typ)
+	if err != nil {
+		return nil, err
+	}
+	defer doc.Release()
+	if err := checkID(doc, id); err != nil {
+		return nil, err
+	}
+	op, err := s.put(key, doc, tagUpdate, match.conditions()...)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.commitOne(ctx, op)
+	return v, matchFault(err)
+}
+
+// checkID holds the body's id against the URL's (R4 http.html#update: it SHALL
+// be there and be the same).
+func checkID(doc *fhir.Document, id string) error {
+	switch is := doc.ID(); is {
+	case id:
+		return nil
+	case "":
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.update", Subject: "id", Detail: "the body has no id", Hint: "give it the id of the URL"}
+	default:
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.update", Subject: "id", Detail: "the body's id " + quote(is) + " is not the URL's"}
+	}
+}
+
+func quote(s string) string {
+	if !fhir.ValidID(s) {
+		return "(malformed)"
+	}
+	return `"` + s + `"`
+}
+
+// matchFault turns a failed version condition into 412.
+func matchFault(err error) error {
+	failed, ok := unmet(err)
+	if !ok {
+		return err
+	}
+	e := &fault.Error{Kind: fault.Precondition, Op: "interaction", Cause: err}
+	switch {
+	case failed.Current == 0:
+		e.Detail = "there is no current version"
+	case failed.Deleted:
+		e.Detail = "the resource was deleted"
+	default:
+		e.Detail = `the current version is W/"` + formatVersion(failed.Current) + `"`
+	}
+	return e
+}
+
+// UpdateWhere is the conditional update (R4 http.html#cond-update): the one
+// resource that matches, or a new one where none does.
+func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []byte, match Match) (*Version, error) {
+	t, err := s.typ(typ)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayMake(t, search.Update); err != nil {
+		return nil, err
+	}
+	doc, err := s.parse(body, typ)
+	if err != nil {
+		return nil, err
+	}
+	defer doc.Release()
+	where, err := s.criteria(t, criteria)
+	if err != nil {
+		return nil, err
+	}
+	for range maxRaces {
+		v, err := s.updateMatch(ctx, t, where, doc, match)
+		if _, again := unmet(err); !again {
+			return v, err
+		}
+	}
+	return nil, raced()
+}
+
+// updateMatch is one attempt: *store.Unmet when the match changed meanwhile.
+func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan, doc *fhir.Document, match Match) (*Version, error) {
+	found, err := s.matches(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.conditionalTarget(t, found, doc.ID())
+	if err != nil {
+		return nil, err
+	}
+	conditions := append([]store.Condition{{Kind: store.Matches, Plan: where, Keys: found}}, match.conditions()...)
+	if len(found) == 0 && doc.ID() != "" {
+		conditions = append(conditions, store.Condition{Kind: store.Absent})
+	}
+	op, err := s.put(target, doc, tagUpdate, conditions...)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.commitOne(ctx, op)
+	failed, ok := unmet(err)
+	switch {
+	case !ok || failed.Condition == 0:
+		return v, err
+	case op.If[failed.Condition].Kind == store.Absent:
+		return nil, &fault.Error{Kind: fault.Conflict, Op: "interaction.update", Subject: target.ID,
+			Detail: "no resource matches the criteria, but the body's id is taken"}
+	}
+	return nil, matchFault(err)
+}
+
+// conditionalTarget settles which resource a conditional update writes.
+func (s *Session) conditionalTarget(t plan.Type, found []plan.Key, bodyID string) (plan.Key, error) {
+	switch {
+	case len(found) > 1:
+		return plan.Key{}, manyMatch()
+	case len(found) == 1 && bodyID != "" && bodyID != found[0].ID:
+		return plan.Key{}, &fault.Error{Kind: fault.Conflict, Op: "interaction.update", Subject: "id",
+			Detail: "the resource that matches has another id than the body"}
+	case len(found) == 1:
+		return found[0], nil
+	case bodyID != "":
+		return s.key(s.Registry.Name(t), bodyID)
+	}
+	id, err := s.NewID()
+	return plan.Key{Type: t, ID: id}, err
+}
+
+// matches finds the resources of a conditional interaction, cut at two.
+func (s *Session) matches(ctx context.Context, where *plan.Plan) ([]plan.Key, error) {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	two := *where
+	two.Limit, two.Total, two.Sort, two.After = 2, plan.TotalNone, nil, nil
+	page, err := view.Search(ctx, &two)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]plan.Key, len(page.Records))
+	for i, rec := range page.Records {
+		keys[i] = rec.Key
+	}
+	return keys, nil
+}

@@ -1,0 +1,113 @@
+package interaction
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// MaxResource bounds one resource that is created or updated on its own, in
+// bytes of JSON. HealthLake refuses bodies over 5 MB (413).
+const MaxResource = 5 << 20
+
+// maxRaces bounds how often a conditional write looks again when others wrote
+// in between.
+const maxRaces = 16
+
+// notStored are types that are never kept as resources of their own
+// (healthlake.md 2.3; R4 gives them no REST interactions).
+var notStored = map[string]bool{"OperationOutcome": true, "Parameters": true}
+
+// parse reads a resource of this type.
+func (s *Session) parse(body []byte, typ string) (*fhir.Document, error) {
+	if len(body) > MaxResource {
+		return nil, fault.New(fault.TooLarge, "interaction.parse", "the resource is larger than %d bytes", MaxResource)
+	}
+	if notStored[typ] {
+		return nil, &fault.Error{Kind: fault.NotSupported, Op: "interaction.parse", Subject: typ, Detail: "resources of this type are not stored"}
+	}
+	doc, err := fhir.Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	return doc, checkType(doc.Root(), typ)
+}
+
+func checkType(root fhir.Node, typ string) error {
+	if root.Kind() != fhir.Object {
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.parse", Detail: "the body is not a JSON object"}
+	}
+	switch is := root.ResourceType(); is {
+	case typ:
+		return nil
+	case "":
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.parse", Subject: "resourceType", Detail: "it is missing"}
+	default:
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.parse", Subject: "resourceType", Detail: "it is " + is + ", not " + typ}
+	}
+}
+
+// put makes the op that stores a resource under a key.
+func (s *Session) put(key plan.Key, doc *fhir.Document, tag byte, conditions ...store.Condition) (store.Op, error) {
+	stored, err := fhir.Store(doc)
+	if err != nil {
+		return store.Op{}, err
+	}
+	entries, err := s.Extractor.Extract(key, doc.Root())
+	if err != nil {
+		return store.Op{}, err
+	}
+	return store.Op{Kind: store.Put, Key: key, Body: stored, Entries: entries, Tag: tag, If: conditions}, nil
+}
+
+// granted refuses a write that the grant does not allow, and gives the condition
+// that the resource as it stands must meet; nil is none.
+func (s *Session) granted(t plan.Type, access search.Access) (plan.Node, error) {
+	where, ok := s.Grant.Where(t, access)
+	if !ok {
+		return nil, &fault.Error{Kind: fault.Forbidden, Op: "interaction.granted", Subject: s.Registry.Name(t)}
+	}
+	return where, nil
+}
+
+// mayMake refuses new content outside the grant. A grant with conditions cannot
+// be held against content that is not stored yet: it is refused.
+func (s *Session) mayMake(t plan.Type, access search.Access) error {
+	where, err := s.granted(t, access)
+	if err == nil && where != nil {
+		err = &fault.Error{Kind: fault.Forbidden, Op: "interaction.mayMake", Subject: s.Registry.Name(t)}
+	}
+	return err
+}
+
+// commitOne commits one op and gives its version.
+func (s *Session) commitOne(ctx context.Context, op store.Op) (*Version, error) {
+	out, err := s.Store.Commit(ctx, []store.Op{op})
+	if err != nil {
+		return nil, err
+	}
+	return s.made(op, out[0]), nil
+}
+
+// made is the version that an op made.
+func (s *Session) made(op store.Op, out store.Outcome) *Version {
+	v := &Version{
+		Type: s.Registry.Name(op.Key.Type), ID: op.Key.ID, Number: out.Version, Updated: out.Updated,
+		Deleted: op.Kind == store.Delete, Created: out.Created, Changed: out.Changed, stored: op.Body,
+	}
+	s.Touched(audit.Target{Type: v.Type, ID: v.ID, Version: v.Number})
+	return v
+}
+
+func unmet(err error) (*store.Unmet, bool) { return errors.AsType[*store.Unmet](err) }
+
+// raced is what a conditional write answers that lost maxRaces times in a row.
+func raced() error {
+	return &fault.Error{Kind: fault.Conflict, Op: "interaction", Detail: "other writers kept changing what the condition matches", Hint: "try again"}
+}
