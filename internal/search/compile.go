@@ -1,0 +1,330 @@
+package search
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// Env is what a Query is compiled under.
+type Env struct {
+	Registry Registry
+	// Key is the store's hash key.
+	Key plan.HashKey
+	// Grant narrows every hop; nil shuts everything.
+	Grant *Grant
+	// Now is the moment that ap compares dates with.
+	Now time.Time
+	// Terms answers :in, :not-in, :above and :below of tokens; nil refuses them.
+	Terms Terminology
+}
+
+// Terminology is what search asks of code systems and value sets. Errors are
+// given to the client as they are.
+type Terminology interface {
+	// Members are the codings of a value set, by URL or reference.
+	Members(valueSet string) ([]Coding, error)
+	// Below are the coding and all it subsumes.
+	Below(c Coding) ([]Coding, error)
+	// Above are the coding and all that subsume it.
+	Above(c Coding) ([]Coding, error)
+}
+
+// Compile turns a query into a plan. Types of which the grant leaves nothing
+// are left out.
+func (q *Query) Compile(env Env) (*plan.Plan, error) {
+	c := &compiler{env: env}
+	p := &plan.Plan{Limit: q.Count, Total: q.Total}
+	if q.Summary == SummaryCount || q.Count == 0 {
+		p.Limit, p.Total = 0, plan.TotalExact
+	}
+	for i, t := range q.Types {
+		where, err := c.all(q, i)
+		if err != nil {
+			return nil, err
+		}
+		if arm, ok := env.Grant.Arm(t, where); ok {
+			p.Arms = append(p.Arms, arm)
+		}
+	}
+	for _, key := range q.Sort {
+		p.Sort = append(p.Sort, key.compile())
+	}
+	return p, nil
+}
+
+func (k SortKey) compile() plan.Sort {
+	s := plan.Sort{By: k.By, Desc: k.Desc}
+	for _, param := range k.Params {
+		facet, _ := sortFacet(param.Kind)
+		s.Params = append(s.Params, param.At(facet))
+	}
+	return s
+}
+
+type compiler struct{ env Env }
+
+// all is the condition on the i-th type: every clause, and the compartment.
+func (c *compiler) all(q *Query, i int) (plan.Node, error) {
+	var all plan.And
+	for _, clause := range q.Clauses {
+		node, err := c.cond(clause.On[i].Cond)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, node)
+	}
+	if q.In != nil {
+		all = append(all, InCompartment(c.env.Registry, c.env.Key, q.In.Of, q.Types[i]))
+	}
+	return Simplify(all), nil
+}
+
+// InCompartment is the condition on a resource of type t to belong to the
+// compartment of a resource (http://hl7.org/fhir/R4/compartmentdefinition.html).
+func InCompartment(reg Registry, key plan.HashKey, of plan.Key, t plan.Type) plan.Node {
+	params, self := reg.Compartment(of.Type, t)
+	hash := key.Self(of)
+	any := plan.Or{}
+	for _, param := range params {
+		any = append(any, plan.Term{Param: param.At(Main), Value: hash[:]})
+	}
+	if self {
+		any = append(any, plan.IDs{IDs: []string{of.ID}})
+	}
+	return Simplify(any)
+}
+
+func (c *compiler) cond(cond Cond) (plan.Node, error) {
+	switch cond := cond.(type) {
+	case Match:
+		return c.match(cond)
+	case Missing:
+		present := plan.Term{Param: cond.Param.At(Present)}
+		if cond.Not {
+			return present, nil
+		}
+		return plan.Not{Of: present}, nil
+	case Chained:
+		arms, err := c.arms(cond.To)
+		return Simplify(plan.Chain{Params: []plan.Param{cond.Param.At(Main)}, To: arms}), err
+	case Having:
+		arms, err := c.arms([]On{cond.From})
+		return Simplify(plan.Has{Params: []plan.Param{cond.Param.At(Main)}, From: arms}), err
+	case ByID:
+		ids := plan.IDs{IDs: cond.IDs}
+		if cond.Not {
+			return Simplify(plan.Not{Of: Simplify(ids)}), nil
+		}
+		return ids, nil
+	case ByTime:
+		return c.time(cond), nil
+	case Never:
+		return never, nil
+	}
+	return nil, fault.New(fault.Internal, "search.Compile", "unknown condition %T", cond)
+}
+
+// arms compiles the conditions behind a hop, each narrowed by the grant.
+func (c *compiler) arms(ons []On) ([]plan.Arm, error) {
+	var arms []plan.Arm
+	for _, on := range ons {
+		where, err := c.cond(on.Cond)
+		if err != nil {
+			return nil, err
+		}
+		if arm, ok := c.env.Grant.Arm(on.Type, where); ok {
+			arms = append(arms, arm)
+		}
+	}
+	return arms, nil
+}
+
+func (c *compiler) time(cond ByTime) plan.Node {
+	any := plan.Or{}
+	for _, v := range cond.Values {
+		for _, i := range v.updatedSpans(c.env.Now) {
+			low, high := times(i)
+			if cond.Created {
+				any = append(any, plan.Created{Low: low, High: high})
+			} else {
+				any = append(any, plan.Updated{Low: low, High: high})
+			}
+		}
+	}
+	return Simplify(any)
+}
+
+// match is any of the values, turned round by the modifiers that negate.
+func (c *compiler) match(m Match) (plan.Node, error) {
+	any := plan.Or{}
+	for _, v := range m.Values {
+		node, err := c.value(m.Param, m.Modifier, v)
+		if err != nil {
+			return nil, err
+		}
+		any = append(any, node)
+	}
+	if m.Modifier == ModNot || m.Modifier == ModNotIn {
+		return Simplify(plan.Not{Of: any}), nil
+	}
+	return Simplify(any), nil
+}
+
+func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
+	switch v := v.(type) {
+	case TokenValue:
+		return c.token(p, m, v)
+	case OfTypeValue:
+		return term(p, Identifier, c.env.Key.Sum(domainOfType, v.System, FoldCode(v.Code), FoldCode(v.Value))), nil
+	case ReferenceValue:
+		return c.reference(p, v), nil
+	case StringValue:
+		return c.text(p, m, string(v)), nil
+	case URIValue:
+		return c.uri(p, m, string(v))
+	case DateValue:
+		return onAll(v.spans(c.env.Now), p.At(Main), p.At(End), nil), nil
+	case NumberValue:
+		return onAll(v.spans(), p.At(Main), p.At(End), nil), nil
+	case QuantityValue:
+		return c.quantity(p, v), nil
+	case CompositeValue:
+		return c.composite(p, v)
+	}
+	return nil, fault.New(fault.Internal, "search.Compile", "unknown value %T", v)
+}
+
+func term(p *Param, f Facet, h plan.Hash) plan.Node { return plan.Term{Param: p.At(f), Value: h[:]} }
+
+func (c *compiler) token(p *Param, m Modifier, v TokenValue) (plan.Node, error) {
+	switch m {
+	case ModIdentifier:
+		return c.tokenAt(p, Identifier, IdentifierSystem, v), nil
+	case ModAbove, ModBelow:
+		return c.subsumed(p, m, v)
+	}
+	return c.tokenAt(p, Main, System, v), nil
+}
+
+func (c *compiler) tokenAt(p *Param, main, system Facet, v TokenValue) plan.Node {
+	switch {
+	case v.Code == "":
+		return term(p, system, c.env.Key.Sum(domainSystem, v.System))
+	case v.Any:
+		code := hashCode(c.env.Key, v.Code)
+		return plan.Prefix(p.At(main), code[:])
+	}
+	return plan.Term{Param: p.At(main), Value: appendCoding(nil, c.env.Key, v.System, v.Code)}
+}
+
+func (c *compiler) subsumed(p *Param, m Modifier, v TokenValue) (plan.Node, error) {
+	if c.env.Terms == nil {
+		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: no terminology is at hand for :above and :below", p.Code)
+	}
+	ask := c.env.Terms.Below
+	if m == ModAbove {
+		ask = c.env.Terms.Above
+	}
+	codings, err := ask(Coding{v.System, v.Code})
+	return c.codings(p, codings), err
+}
+
+func (c *compiler) members(p *Param, valueSet string) (plan.Node, error) {
+	if c.env.Terms == nil {
+		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: no terminology is at hand for :in and :not-in", p.Code)
+	}
+	codings, err := c.env.Terms.Members(valueSet)
+	return c.codings(p, codings), err
+}
+
+func (c *compiler) codings(p *Param, codings []Coding) plan.Node {
+	any := plan.Or{}
+	for _, coding := range codings {
+		any = append(any, c.tokenAt(p, Main, System, TokenValue{System: coding.System, Code: coding.Code}))
+	}
+	return any
+}
+
+func (c *compiler) reference(p *Param, v ReferenceValue) plan.Node {
+	if v.URL != "" {
+		return term(p, Main, c.env.Key.Sum(domainURL, v.URL))
+	}
+	any := plan.Or{}
+	for _, key := range v.Keys {
+		any = append(any, term(p, Main, hashKey(c.env.Key, key, v.Version)))
+	}
+	return any
+}
+
+func (c *compiler) text(p *Param, m Modifier, s string) plan.Node {
+	if m == ModExact {
+		return term(p, Exact, c.env.Key.Sum(domainExact, s))
+	}
+	folded := foldedText(s)
+	if folded == "" {
+		return never // nothing but punctuation: nobody's name begins with it
+	}
+	switch m {
+	case ModContains:
+		return plan.Contains{Param: p.At(Main), Part: []byte(folded)}
+	case ModText:
+		return plan.Prefix(p.At(Text), []byte(folded))
+	}
+	return plan.Prefix(p.At(Main), []byte(folded))
+}
+
+// uri compares URIs exactly, :below by whole path segments behind the value,
+// :above by every shorter path of the value (R4 3.1.1.4.16).
+func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
+	switch m {
+	case ModIn, ModNotIn:
+		return c.members(p, s)
+	case ModContains:
+		return plan.Contains{Param: p.At(Text), Part: []byte(cut(s, MaxTextBytes))}, nil
+	case ModBelow:
+		return plan.Or{c.exactURI(p, s), plan.Prefix(p.At(Text), []byte(cut(strings.TrimSuffix(s, "/")+"/", MaxTextBytes)))}, nil
+	case ModAbove:
+		any := plan.Or{}
+		for _, parent := range parents(s) {
+			any = append(any, c.exactURI(p, parent))
+		}
+		return any, nil
+	}
+	return c.exactURI(p, s), nil
+}
+
+func (c *compiler) exactURI(p *Param, s string) plan.Node {
+	return term(p, Main, c.env.Key.Sum(domainURL, s))
+}
+
+// parents are the URI and what stands above it: its paths cut at each slash,
+// with and without the slash, down to the authority.
+func parents(s string) []string {
+	all := []string{s}
+	least := 0
+	if i := strings.Index(s, "://"); i >= 0 {
+		least = i + 3
+	}
+	for i := len(s) - 1; i > least; i-- {
+		if s[i] == '/' {
+			all = append(all, s[:i+1], s[:i])
+		}
+	}
+	return slices.Compact(all)
+}
+
+func (c *compiler) quantity(p *Param, v QuantityValue) plan.Node {
+	if !v.Unit {
+		return onAll(v.spans(), p.At(Main), p.At(End), nil)
+	}
+	if v.System == "" {
+		unit := c.env.Key.Sum(domainUnitCode, v.Code)
+		return onAll(v.spans(), p.At(Code), p.At(CodeEnd), unit[:])
+	}
+	unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
+	return onAll(v.spans(), p.At(Unit), p.At(UnitEnd), unit[:])
+}

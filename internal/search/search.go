@@ -1,0 +1,94 @@
+// Package search is FHIR's search language: from a URL to a plan, and from a
+// value to the index entries that the plan finds.
+//
+//	entry   Param (number, facet) → value bytes      facet.go, docs/format/entries.md
+//	URL  →  Query  →  plan.Plan                      parse.go, compile.go
+//	element of a resource → entries                  entries.go (walked by searchparam)
+//
+// Both directions go through the same encodings, so that what a search asks for
+// and what a resource offers agree by construction: encode.go holds the bytes,
+// interval.go the prefixes, composite.go the pairs.
+//
+// A Query is a tree of typed clauses, one condition per searched type. It is
+// made by Parse, which refuses what it does not know, and turned into a plan by
+// Compile, which writes every prefix and every modifier exactly once and lets a
+// Grant narrow every hop. Nothing here does I/O or looks at a clock.
+//
+// Spec: http://hl7.org/fhir/R4/search.html.
+package search
+
+import "github.com/tarn-fhir/tarn/internal/search/plan"
+
+// Kind is a search parameter's type (R4 SearchParameter.type).
+type Kind uint8
+
+// The kinds of R4 3.1.1.4.4 ff.
+const (
+	KindUnknown Kind = iota
+	KindNumber
+	KindDate
+	KindString
+	KindToken
+	KindReference
+	KindComposite
+	KindQuantity
+	KindURI
+	KindSpecial
+)
+
+var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special"}
+
+func (k Kind) String() string {
+	if int(k) >= len(kindNames) {
+		return kindNames[KindUnknown]
+	}
+	return kindNames[k]
+}
+
+// KindOf reads a code of the value set search-param-type.
+func KindOf(code string) Kind {
+	for i, name := range kindNames {
+		if name == code {
+			return Kind(i)
+		}
+	}
+	return KindUnknown
+}
+
+// Param is a search parameter as one resource type knows it.
+type Param struct {
+	Code   string
+	Number uint16 // frozen, part of every entry's Param
+	Kind   Kind
+	// Targets are the types a reference may point to; empty is any.
+	Targets []plan.Type
+	// Components of a composite, in the order of its value's parts.
+	Components []*Param
+}
+
+// At is the column of one facet of this parameter.
+func (p *Param) At(f Facet) plan.Param { return plan.NewParam(p.Number, uint8(f)) }
+
+// Registry knows types and parameters. It is constant while a Query is parsed
+// and compiled.
+type Registry interface {
+	// Param finds the parameter of that code on a type, those of every resource
+	// ("_tag") included.
+	Param(t plan.Type, code string) (*Param, bool)
+	// Codes lists the parameters of a type, for messages.
+	Codes(t plan.Type) []string
+	// Type finds a resource type by name.
+	Type(name string) (plan.Type, bool)
+	// Name is the type's name.
+	Name(t plan.Type) string
+	// Types lists all resource types, in order of their numbers.
+	Types() []plan.Type
+	// Compartment lists the reference parameters by which a resource of type t
+	// belongs to the compartment of type of; self reports that a resource of
+	// that type is its own compartment's member. No parameters and not self: t
+	// is outside.
+	Compartment(of, t plan.Type) (params []*Param, self bool)
+}
+
+// Coding is a code in a system; an empty System is none.
+type Coding struct{ System, Code string }

@@ -1,0 +1,116 @@
+package searchparam
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/tarn-fhir/tarn/internal/fhir/r4"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// Registry is the search parameters of R4. It implements search.Registry and
+// may be used by many goroutines.
+type Registry struct {
+	params map[*r4.SearchParam]*search.Param
+	codes  map[plan.Type][]string
+
+	mu       sync.Mutex
+	programs map[plan.Type][]extraction // made at the first resource of a type
+}
+
+var _ search.Registry = (*Registry)(nil)
+
+// NewRegistry makes the registry of R4's own parameters.
+func NewRegistry() *Registry {
+	r := &Registry{
+		params:   map[*r4.SearchParam]*search.Param{},
+		codes:    map[plan.Type][]string{},
+		programs: map[plan.Type][]extraction{},
+	}
+	for _, p := range r4.AllParams() {
+		r.params[p] = describe(p)
+	}
+	for p, param := range r.params {
+		for _, c := range p.Components {
+			param.Components = append(param.Components, r.params[c.Param])
+		}
+	}
+	for _, t := range r4.ResourceTypes() {
+		for _, p := range r4.Params(t) {
+			r.codes[t] = append(r.codes[t], p.Code)
+		}
+	}
+	return r
+}
+
+// storeParams are answered from what the store keeps of every version; they
+// have no entries.
+var storeParams = map[string]bool{"_id": true, "_lastUpdated": true}
+
+func describe(p *r4.SearchParam) *search.Param {
+	kind := search.KindOf(p.Type.String())
+	if p.Expression == "" || isPosition(p) {
+		kind = search.KindSpecial // nothing in the resource says it by itself
+	}
+	return &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets)}
+}
+
+func isPosition(p *r4.SearchParam) bool { return p.Type == r4.ParamSpecial }
+
+// Param finds a parameter of a type.
+func (r *Registry) Param(t plan.Type, code string) (*search.Param, bool) {
+	p, ok := r4.Param(t, code)
+	if !ok {
+		return nil, false
+	}
+	return r.params[p], true
+}
+
+// Codes lists the parameters of a type by name.
+func (r *Registry) Codes(t plan.Type) []string { return r.codes[t] }
+
+// Type finds a resource type by name.
+func (r *Registry) Type(name string) (plan.Type, bool) { return r4.TypeByName(name) }
+
+// Name is a resource type's name.
+func (r *Registry) Name(t plan.Type) string { return r4.TypeName(t) }
+
+// Types lists all resource types by number.
+func (r *Registry) Types() []plan.Type { return r4.ResourceTypes() }
+
+// Compartment lists the references by which a resource of type t belongs to the
+// compartment of a resource of type of.
+func (r *Registry) Compartment(of, t plan.Type) (params []*search.Param, self bool) {
+	codes, _ := r4.Compartment(r4.TypeName(of), t)
+	for _, code := range codes {
+		if p, ok := r.Param(t, code); ok && p.Kind == search.KindReference {
+			params = append(params, p)
+		}
+	}
+	return params, of == t
+}
+
+// programsOf gives what is extracted from resources of a type, compiled.
+func (r *Registry) programsOf(t plan.Type) []extraction {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	made, ok := r.programs[t]
+	if !ok {
+		made = r.compile(t)
+		r.programs[t] = made
+	}
+	return made
+}
+
+func (r *Registry) compile(t plan.Type) []extraction {
+	var all []extraction
+	for _, p := range r4.Params(t) {
+		param := r.params[p]
+		if param.Kind == search.KindSpecial || storeParams[p.Code] {
+			continue
+		}
+		all = append(all, r.extraction(t, p, param))
+	}
+	return all
+}

@@ -1,0 +1,18 @@
+// Package searchparam is the registry of search parameters and the extraction
+// of index entries.
+//
+//	Registry    type, code → search.Param            registry.go, over the tables of fhir/r4
+//	Extractor   resource → []plan.Entry              extract.go
+//	expression  FHIRPath → members to walk           path.go
+//	element     HumanName, Quantity, … → entries     convert.go, reference.go, timing.go
+//
+// Each parameter's own expression decides what is indexed. It is compiled once
+// per type, into the members to walk and the types to expect, so that nothing is
+// looked up while a resource is walked. What an element becomes follows from the
+// parameter's type and the element's (R4 3.1.1.4.4 ff.); the bytes are written
+// by package search.
+//
+//	reg := searchparam.NewRegistry()
+//	x := searchparam.NewExtractor(reg, store.HashKey(), base)
+//	entries, issues := x.Extract(key, doc.Root())
+package searchparam
