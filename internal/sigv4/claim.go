@@ -95,15 +95,14 @@ func incomplete(reason string) error {
 }
 
 func readHeaderClaim(r *http.Request, authorization string) (*claim, error) {
-	when, dateErr := headerTime(r.Header)
-	c, err := parseAuthorization(authorization, dateErr == errNoDate)
+	stamps, formats := headerDate(r.Header)
+	c, err := parseAuthorization(authorization, len(stamps) == 0)
 	if err != nil {
 		return nil, err
 	}
-	if dateErr != nil {
-		return nil, dateErr
+	if c.when, err = parseDate(stamps, formats); err != nil {
+		return nil, err
 	}
-	c.when = when
 	c.token = strings.Join(r.Header["X-Amz-Security-Token"], ",")
 	c.contentHash = strings.Join(r.Header["X-Amz-Content-Sha256"], ",")
 	return c, nil
@@ -127,8 +126,12 @@ func parseAuthorization(header string, withoutDate bool) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if reason := missingParts("Authorization header requires '%s' parameter.", part, "Credential", "Signature", "SignedHeaders"); reason != "" || withoutDate {
-		return nil, incomplete(withDateComplaint(reason, withoutDate))
+	reasons := missingParts("Authorization header requires '%s' parameter.", part, "Credential", "Signature", "SignedHeaders")
+	if withoutDate {
+		reasons = append(reasons, "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+	}
+	if len(reasons) > 0 {
+		return nil, incomplete(strings.Join(reasons, " "))
 	}
 	c := &claim{signature: part["Signature"], signedHeaders: part["SignedHeaders"]}
 	return c, c.takeApart(part["Credential"])
@@ -159,21 +162,14 @@ func authorizationParts(list string) (map[string]string, error) {
 	return part, nil
 }
 
-func missingParts(format string, part map[string]string, names ...string) string {
-	var reasons []string
+// missingParts complains of each name that part lacks.
+func missingParts(format string, part map[string]string, names ...string) (reasons []string) {
 	for _, name := range names {
 		if part[name] == "" {
 			reasons = append(reasons, fmt.Sprintf(format, name))
 		}
 	}
-	return strings.Join(reasons, " ")
-}
-
-func withDateComplaint(reason string, withoutDate bool) string {
-	if !withoutDate {
-		return reason
-	}
-	return strings.TrimSpace(reason + " " + errNoDate.Detail)
+	return reasons
 }
 
 // takeApart reads credential and signed headers.
@@ -189,8 +185,7 @@ func (c *claim) takeApart(credential string) error {
 }
 
 // checkNames refuses names no HTTP header has, repeated ones, and a list
-// without the headers that must be signed: host always, and whatever decides
-// which operation runs.
+// without host, which must always be signed.
 func (c *claim) checkNames() error {
 	if len(c.names) > signedHeadersMax {
 		return incomplete(fmt.Sprintf("SignedHeaders names more than %d headers.", signedHeadersMax))
@@ -236,28 +231,25 @@ func (c *claim) scope() string {
 	return c.date + "/" + c.region + "/" + c.service + "/" + c.terminator
 }
 
-// errNoDate is what a header form without any date is told.
-var errNoDate = &fault.Error{Kind: fault.IncompleteSignature, Op: opVerify,
-	Detail: "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."}
+// headerDate finds when a request was signed, and the forms that may take:
+// X-Amz-Date where it is there, else Date, which may be in any of HTTP's forms,
+// in RFC 5322's with a numeric zone (botocore writes -0000) or in ISO 8601 basic.
+func headerDate(h http.Header) (stamps, formats []string) {
+	if stamps = h["X-Amz-Date"]; len(stamps) > 0 {
+		return stamps, []string{timestampFormat}
+	}
+	return h["Date"], []string{timestampFormat, http.TimeFormat, time.RFC1123Z, time.RFC850, time.ANSIC}
+}
 
-// headerTime reads when a request was signed: X-Amz-Date where it is there,
-// else Date, which may be in any of HTTP's forms, in RFC 5322's with a numeric
-// zone (botocore writes -0000) or in ISO 8601 basic.
-func headerTime(h http.Header) (time.Time, *fault.Error) {
-	stamps, formats := h["X-Amz-Date"], []string{timestampFormat}
-	if len(stamps) == 0 {
-		stamps, formats = h["Date"], []string{timestampFormat, http.TimeFormat, time.RFC1123Z, time.RFC1123, time.RFC850, time.ANSIC}
-	}
-	if len(stamps) == 0 {
-		return time.Time{}, errNoDate
-	}
-	for _, format := range formats {
-		if when, err := time.Parse(format, stamps[0]); err == nil && len(stamps) == 1 {
-			return when.UTC(), nil
+func parseDate(stamps, formats []string) (time.Time, error) {
+	if len(stamps) == 1 {
+		for _, format := range formats {
+			if when, err := time.Parse(format, stamps[0]); err == nil {
+				return when.UTC(), nil
+			}
 		}
 	}
-	return time.Time{}, &fault.Error{Kind: fault.IncompleteSignature, Op: opVerify,
-		Detail: "Date must be in ISO-8601 'basic format', as in 20260101T000000Z."}
+	return time.Time{}, incomplete("Date must be in ISO-8601 'basic format', as in 20260101T000000Z.")
 }
 
 // readQueryClaim reads the query form.
@@ -267,8 +259,9 @@ func readQueryClaim(r *http.Request, pairs []pair) (*claim, error) {
 		return nil, err
 	}
 	const lacking = "AWS query-string parameters must include '%s'."
-	if reason := missingParts(lacking, part, paramAlgorithm, paramCredential, paramSignature, paramSignedHeaders, paramDate); reason != "" {
-		return nil, incomplete(reason)
+	reasons := missingParts(lacking, part, paramAlgorithm, paramCredential, paramSignature, paramSignedHeaders, paramDate)
+	if len(reasons) > 0 {
+		return nil, incomplete(strings.Join(reasons, " "))
 	}
 	if part[paramAlgorithm] != algorithm {
 		return nil, incomplete("Unsupported AWS 'algorithm': only " + algorithm + " is supported.")
