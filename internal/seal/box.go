@@ -39,12 +39,8 @@ func NewBox(key [KeySize]byte) *Box { return NewBoxWith(key, rand.Reader) }
 
 // NewBoxWith is NewBox with a given source of nonces.
 func NewBoxWith(key [KeySize]byte, random io.Reader) *Box {
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		panic("seal: " + err.Error()) // only for another key size
-	}
-	b := &Box{block: block, random: random}
-	block.Encrypt(b.subkey[:], b.subkey[:])
+	b := &Box{block: newAES(key), random: random}
+	b.block.Encrypt(b.subkey[:], b.subkey[:])
 	double(&b.subkey)
 	return b
 }
@@ -72,11 +68,7 @@ func (b *Box) aead(nonce []byte) (cipher.AEAD, error) {
 		}
 		b.block.Encrypt(half, half)
 	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return cipher.NewGCM(newAES(key))
 }
 
 // Seal seals plain, bound to aad, which Open will ask for again. Sealing the

@@ -127,11 +127,7 @@ func (h *header) keystream(files *[KeySize]byte) (*keystream, error) {
 	}
 	key := derive(files[:], h[saltAt:checkAt], fileInfo)
 	defer clear(key[:])
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "seal.Open", err)
-	}
-	return &keystream{block}, nil
+	return &keystream{newAES(key)}, nil
 }
 
 // keystream is AES-256-CTR under one file's key, from any place.
