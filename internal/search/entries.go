@@ -24,6 +24,9 @@ type Entries struct {
 // NewEntries begins a resource under a store's hash key.
 func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key} }
 
+// Len is how many entries were kept so far.
+func (e *Entries) Len() int { return len(e.list) }
+
 // expected sizes of one resource's entries: rooms to begin with, no bounds.
 const (
 	expectedEntries    = 64

@@ -185,8 +185,33 @@ func (p *parser) pair(pair Pair) error {
 		clause.On = append(clause.On, On{t, cond})
 	}
 	p.q.Clauses = append(p.q.Clauses, clause)
-	p.q.understand(pair.Name, pair.Value)
+	p.q.understand(pair.Name, understoodValue(clause.On, pair.Value))
 	return nil
+}
+
+// understoodValue is a value as it was read: with the + of a date's offset that
+// URL decoding made a blank.
+func understoodValue(ons []On, value string) string {
+	for _, on := range ons {
+		if isDate(on.Cond) {
+			return strings.ReplaceAll(value, " ", "+")
+		}
+	}
+	return value
+}
+
+func isDate(cond Cond) bool {
+	switch cond := cond.(type) {
+	case ByTime:
+		return true
+	case Match:
+		return cond.Param.Kind == KindDate
+	case Chained:
+		return isDate(cond.To[0].Cond)
+	case Having:
+		return isDate(cond.From.Cond)
+	}
+	return false
 }
 
 func (p *parser) result(pair Pair, read func(*parser, Pair) error) error {

@@ -121,14 +121,27 @@ func NewExtractor(r *Registry, key plan.HashKey, base string) *Extractor {
 	return &Extractor{registry: r, key: key, locator: search.Locator{Base: base, Types: r}}
 }
 
-// Extract gives the entries of one resource, sorted, each once. Values that are
-// not what their type demands have no entries; issues (warnings) name them.
-func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue) {
+// MaxEntries bounds the entries of one resource.
+const MaxEntries = 200_000
+
+// Extract gives the entries of one resource, sorted, each once: fault.TooLarge
+// beyond MaxEntries. Values that are not what their type demands have none.
+func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error) {
+	entries, _, err := x.Inspect(key, root)
+	return entries, err
+}
+
+// Inspect is Extract with the warnings: one issue for each value that cannot be
+// searched by, because it is not what its type demands.
+func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
 	w := &worker{Extractor: x, root: root, entries: search.NewEntries(x.key)}
 	for _, one := range x.registry.programsOf(key.Type) {
 		w.extract(one)
+		if n := w.entries.Len(); n > MaxEntries {
+			return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
+		}
 	}
-	return w.entries.Done(), w.issues
+	return w.entries.Done(), w.issues, nil
 }
 
 // worker is the extraction of one resource.

@@ -51,19 +51,40 @@ func refersTo(typ string) filter {
 	}
 }
 
-// Targets gives where a reference parameter of a resource points: what an
-// _include follows. A nil parameter is every reference parameter of the type.
-func (x *Extractor) Targets(t plan.Type, p *search.Param, root fhir.Node) []search.Target {
-	var all []search.Target
+// Targets gives the resources of this store to which a reference parameter of a
+// resource points: what an _include follows. A nil parameter is every reference
+// parameter of the type.
+func (x *Extractor) Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key {
+	var keys []plan.Key
+	x.pointed(t, p, root, func(to search.Target) {
+		if to.Key.ID != "" {
+			keys = append(keys, to.Key)
+		}
+	})
+	return keys
+}
+
+// Canonicals gives the URLs, without version, to which a reference parameter of
+// a resource points: an _include finds the resources of these by their url.
+func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string {
+	var urls []string
+	x.pointed(t, p, root, func(to search.Target) {
+		if to.URL != "" {
+			urls = append(urls, to.URL)
+		}
+	})
+	return urls
+}
+
+func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {
 	for _, one := range x.registry.programsOf(t) {
 		if one.param.Kind != search.KindReference || p != nil && one.param != p || one.err != nil {
 			continue
 		}
 		one.source.values(root, root, func(v value) {
 			if to, _, ok := locate(x.locator, v); ok {
-				all = append(all, to)
+				yield(to)
 			}
 		})
 	}
-	return all
 }
