@@ -148,7 +148,7 @@ func (a *applier) value(dst []byte, i int32, edits []Edit) []byte {
 	return a.container(dst, i, own, below)
 }
 
-// container writes an object or array child by child. The white space before a
+// container writes an object or array child by child. White space around a
 // child goes with it; what stands before the closing bracket stays there.
 func (a *applier) container(dst []byte, i int32, own, below []Edit) []byte {
 	t := &a.doc.nodes[i]
@@ -158,31 +158,34 @@ func (a *applier) container(dst []byte, i int32, own, below []Edit) []byte {
 	at := t.off + 1 // behind what has been written or left out
 	for c := i + 1; c < t.next; c = a.doc.nodes[c].next {
 		child := &a.doc.nodes[c]
+		comma := a.comma(child, t)
 		edits, inner, rest := a.split(c, below)
 		w.inserted(edits, before)
 		if !removed(edits) {
 			w.separate()
 			w.dst = append(w.dst, src[at:child.off]...)
 			w.dst = a.value(w.dst, c, below[:len(edits)+len(inner)])
+			w.dst = append(w.dst, src[child.end:comma]...)
 		}
-		below, at = rest, a.behindComma(c, t)
+		below, at = rest, comma
+		if child.next < t.next {
+			at++
+		}
 	}
 	w.inserted(own, atEnd)
 	return append(w.dst, src[at:t.end]...)
 }
 
-// behindComma is the place where the child after c begins with its white
-// space, or, c being the last one, the place behind c.
-func (a *applier) behindComma(c int32, container *node) uint32 {
-	child := &a.doc.nodes[c]
-	if child.next >= container.next {
-		return child.end
-	}
+// comma is the place of the comma behind a child, or, of the last child, its
+// end.
+func (a *applier) comma(child, container *node) uint32 {
 	at := child.end
-	for a.doc.src[at] != ',' {
-		at++
+	if child.next < container.next {
+		for a.doc.src[at] != ',' {
+			at++
+		}
 	}
-	return at + 1
+	return at
 }
 
 func removed(own []Edit) bool {

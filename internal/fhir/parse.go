@@ -148,18 +148,16 @@ func (p *parser) ended() bool {
 
 // space skips white space.
 func (p *parser) space() {
-	if p.pos < len(p.src) && p.src[p.pos] > ' ' {
-		return
+	if p.pos < len(p.src) && p.src[p.pos] <= ' ' {
+		p.skipSpace()
 	}
-	for start := p.pos; p.pos < len(p.src); p.pos++ {
-		switch p.src[p.pos] {
-		case ' ', '\n', '\r', '\t':
-		default:
-			p.spaced = p.spaced || p.pos > start
-			return
-		}
+}
+
+func (p *parser) skipSpace() {
+	for p.pos < len(p.src) && isSpace(p.src[p.pos]) {
+		p.pos++
+		p.spaced = true
 	}
-	p.spaced = true // or the end without any, which does no harm
 }
 
 // value reads the value of the last node on the tape. Of a container with
@@ -454,23 +452,35 @@ func (p *parser) text(at int) (end int, escaped, ok bool) {
 			continue
 		}
 		at += bits.TrailingZeros64(stop) >> 3
-		if src[at] == '"' {
-			return at, false, true
+		switch src[at] {
+		case '"':
+			return at, escaped, true
+		case '\\':
+			n := p.escape(at)
+			if n == 0 {
+				return 0, false, false
+			}
+			escaped = true
+			at += n
+		default:
+			return p.wideText(start, at, escaped)
 		}
-		return p.rareText(start, at)
 	}
-	return p.rareText(start, at)
+	return p.wideText(start, at, escaped)
 }
 
-// rareText goes on from at byte by byte: escapes, other than ASCII, and the
+// wideText is text from at on, for strings with more than ASCII and for the
 // document's last bytes.
-func (p *parser) rareText(start, at int) (end int, escaped, ok bool) {
-	var high byte
-	for at < len(p.src) {
+func (p *parser) wideText(start, at int, escaped bool) (end int, _, ok bool) {
+	for {
+		at = skipPlain(p.src, at)
+		if at >= len(p.src) {
+			return 0, false, p.fail(at, "the document ends inside a string")
+		}
 		switch c := p.src[at]; {
 		case c == '"':
-			if high >= utf8.RuneSelf && !utf8.Valid(p.src[start:at]) {
-				return 0, false, p.fail(start+invalidUTF8(p.src[start:at]), "not UTF-8")
+			if text := p.src[start:at]; !utf8.Valid(text) {
+				return 0, false, p.fail(start+invalidUTF8(text), "not UTF-8")
 			}
 			return at, escaped, true
 		case c == '\\':
@@ -480,14 +490,26 @@ func (p *parser) rareText(start, at int) (end int, escaped, ok bool) {
 			}
 			escaped = true
 			at += n
-		case c < ' ':
-			return 0, false, p.fail(at, "control character inside a string, it must be escaped")
 		default:
-			high |= c
-			at++
+			return 0, false, p.fail(at, "control character inside a string, it must be escaped")
 		}
 	}
-	return 0, false, p.fail(at, "the document ends inside a string")
+}
+
+// skipPlain gives the place of the next quote, backslash or control character.
+func skipPlain(src []byte, at int) int {
+	for at+8 <= len(src) {
+		x := binary.LittleEndian.Uint64(src[at:])
+		q, s := x^quotes, x^slants
+		if stop := ((q-each01)&^q | (s-each01)&^s | (x-blanks)&^x) & each80; stop != 0 {
+			return at + bits.TrailingZeros64(stop)>>3
+		}
+		at += 8
+	}
+	for at < len(src) && src[at] >= ' ' && src[at] != '"' && src[at] != '\\' {
+		at++
+	}
+	return at
 }
 
 func invalidUTF8(b []byte) int {

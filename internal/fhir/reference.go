@@ -46,7 +46,7 @@ func ParseReference(text string) Reference {
 	case hasScheme(rest):
 		r.absolute(rest)
 	default:
-		if head := r.typed(rest); head == "" && r.Type != "" {
+		if head := r.typed(rest); head == "" && r.Type != "" && rest[0] != '/' {
 			r.Form = Relative
 		} else {
 			r.Type, r.ID, r.Version = "", "", ""

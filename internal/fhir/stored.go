@@ -125,8 +125,7 @@ func metaPieces(meta Node) pieces {
 func (s *storer) object(n Node, p pieces) {
 	s.out = append(s.out, '{')
 	kept := false // a kept member has been written
-	first := s.n  // the object's splices before any kept member …
-	defer func() { s.out = append(s.out, '}') }()
+	first := s.n  // number of the object's first splice
 	if !p.after.Exists() {
 		s.splice(p, kept, first)
 	}
@@ -141,6 +140,7 @@ func (s *storer) object(n Node, p pieces) {
 			s.splice(p, kept, first)
 		}
 	}
+	s.out = append(s.out, '}')
 }
 
 func (p *pieces) replaces(c Node) (op byte, yes bool) {
