@@ -152,6 +152,9 @@ func (c *compiler) asks(p *Param, v Value, points bool) ([]ask, error) {
 		}
 		return spanAsks(v.spans(), formInterval, formEnd, nil), nil
 	case QuantityValue:
+		if v.Unit && v.Code == "" {
+			return nil, systemAlone(p)
+		}
 		return c.quantityAsks(v), nil
 	}
 	return nil, fault.New(fault.NotSupported, "search.Compile", "%s: composites of this shape are not indexed", p.Code)
@@ -162,11 +165,15 @@ func hashAsk(form byte, h plan.Hash) ask { return ask{form: form, exact: h[:]} }
 func (c *compiler) tokenAsks(p *Param, v TokenValue) ([]ask, error) {
 	switch {
 	case v.Code == "":
-		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: a system without a code cannot be asked inside a composite", p.Code)
+		return nil, systemAlone(p)
 	case v.Any:
 		return []ask{hashAsk(formCode, hashCode(c.env.Key, v.Code))}, nil
 	}
 	return []ask{hashAsk(formCoding, hashCoding(c.env.Key, v.System, v.Code))}, nil
+}
+
+func systemAlone(p *Param) error {
+	return fault.New(fault.NotSupported, "search.Compile", "%s: a system without a code cannot be asked inside a composite", p.Code)
 }
 
 func (c *compiler) referenceAsks(v ReferenceValue) []ask {

@@ -142,6 +142,9 @@ func (e *Entries) Number(p *Param, a Amount) { e.amount(p, Main, End, plan.Hash{
 // Quantity is an amount, with its unit in every way that it may be asked.
 func (e *Entries) Quantity(p *Param, a Amount) {
 	e.Number(p, a)
+	if a.System != "" {
+		e.amount(p, Unit, UnitEnd, e.key.Sum(domainUnit, a.System, ""), 16, a)
+	}
 	if a.Code != "" {
 		e.amount(p, Unit, UnitEnd, e.key.Sum(domainUnit, a.System, a.Code), 16, a)
 		e.amount(p, Code, CodeEnd, e.key.Sum(domainUnitCode, a.Code), 16, a)

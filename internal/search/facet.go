@@ -19,7 +19,7 @@ const (
 	Exact Facet = 3
 	// End is high|low of a date, and of a number or quantity that is a range.
 	End Facet = 4
-	// Unit is H(system|code)|low|high of a quantity.
+	// Unit is H(system|code)|low|high of a quantity, and H(system|)|low|high.
 	Unit Facet = 5
 	// Code is H(code or unit)|low|high of a quantity.
 	Code Facet = 6

@@ -84,9 +84,8 @@ type Registry interface {
 	// Types lists all resource types, in order of their numbers.
 	Types() []plan.Type
 	// Compartment lists the reference parameters by which a resource of type t
-	// belongs to the compartment of type of; self reports that a resource of
-	// that type is its own compartment's member. No parameters and not self: t
-	// is outside.
+	// belongs to the compartment of type of; self reports that the compartment's
+	// own resource is in it. No parameters and not self: t is outside.
 	Compartment(of, t plan.Type) (params []*Param, self bool)
 }
 

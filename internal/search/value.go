@@ -91,7 +91,8 @@ type NumberValue struct {
 }
 
 // QuantityValue is [prefix]number[|system|code]. Without bars Unit is false.
-// With an empty System, Code is a code or a unit of any system.
+// With an empty System, Code is a code or a unit of any system; with an empty
+// Code, every code of System is meant.
 type QuantityValue struct {
 	NumberValue
 	Unit         bool
@@ -201,9 +202,7 @@ func parseQuantity(s string) (QuantityValue, string) {
 	case len(parts) == 2:
 		q.System = unescape(parts[1])
 	}
-	if q.Unit = q.System != "" || q.Code != ""; q.Unit && q.Code == "" {
-		return q, "has a unit system without a code; write number|system|code, or number||code"
-	}
+	q.Unit = q.System != "" || q.Code != ""
 	return q, ""
 }
 

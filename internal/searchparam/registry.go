@@ -80,15 +80,17 @@ func (r *Registry) Name(t plan.Type) string { return r4.TypeName(t) }
 func (r *Registry) Types() []plan.Type { return r4.ResourceTypes() }
 
 // Compartment lists the references by which a resource of type t belongs to the
-// compartment of a resource of type of.
+// compartment of a resource of type of. A type that is its own compartment's
+// member without a reference ("{def}") is self: an Encounter, but not a Patient,
+// which R4 ties to the compartments of those that it is linked to.
 func (r *Registry) Compartment(of, t plan.Type) (params []*search.Param, self bool) {
-	codes, _ := r4.Compartment(r4.TypeName(of), t)
+	codes, member := r4.Compartment(r4.TypeName(of), t)
 	for _, code := range codes {
 		if p, ok := r.Param(t, code); ok && p.Kind == search.KindReference {
 			params = append(params, p)
 		}
 	}
-	return params, of == t
+	return params, member && of == t && len(codes) == 0
 }
 
 // programsOf gives what is extracted from resources of a type, compiled.
