@@ -1,6 +1,7 @@
 package fhir_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -174,13 +175,13 @@ func TestInternedNames(t *testing.T) {
 // Interning while others parse: the race detector looks on, and enough names
 // are added for the table to grow twice.
 func TestInterningBesideParsing(t *testing.T) {
-	const each = 1000
+	const each = 3000
 	numbers := make([][]fhir.Name, 3)
 	var wg sync.WaitGroup
 	for g := range numbers {
 		wg.Go(func() {
 			for i := range each {
-				name := "beside" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + strings.Repeat("y", i/26)
+				name := fmt.Sprintf("beside%s%d", strings.Repeat("x", i%7), i)
 				numbers[g] = append(numbers[g], fhir.Intern(name))
 				d, err := fhir.Parse([]byte(`{"` + name + `":1}`))
 				if err != nil || d.Root().GetName(numbers[g][i]).Text() != "1" {

@@ -109,6 +109,9 @@ func TestOutcome(t *testing.T) {
 func TestBundleWriter(t *testing.T) {
 	w := fhir.NewBundle([]byte("> "), "searchset")
 	w.ID("b1")
+	if w.Len() != len(`> {"resourceType":"Bundle","id":"b1"`) {
+		t.Errorf("Len is %d", w.Len())
+	}
 	w.LastUpdated(noon)
 	w.Timestamp(noon)
 	w.Total(0)
