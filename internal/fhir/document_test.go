@@ -172,6 +172,15 @@ func TestInternedNames(t *testing.T) {
 	}
 }
 
+// The hash of a name leaves out the middle of long ones.
+func TestNamesWithOneHashAreTwoNames(t *testing.T) {
+	known := fhir.Intern("collision-known-collision")
+	d := mustParse(t, `{"collision-other-collision":1,"collision-known-collision":2}`)
+	if got := d.Root().GetName(known).Text(); got != "2" {
+		t.Errorf("found %q", got)
+	}
+}
+
 // Interning while others parse: the race detector looks on, and enough names
 // are added for the table to grow twice.
 func TestInterningBesideParsing(t *testing.T) {

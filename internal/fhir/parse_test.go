@@ -47,6 +47,7 @@ var refused = []struct{ text, why string }{
 	{`"\u12"`, "no such escape"}, {`"\u12g4"`, "no such escape"}, {`"\`, "no such escape"},
 	{"\"a\nb\"", "control character"}, {"\"12345678\x00\"", "control character"}, {"\"\x1f\"", "control character"},
 	{`"\ud800"`, "half a surrogate"}, {`"\udc00"`, "half a surrogate"}, {`"\ud800\ud800"`, "half a surrogate"},
+	{`"\udc00\udc00"`, "half a surrogate"}, {`"\ud800\ue000"`, "half a surrogate"}, {`"\ud800\u0041"`, "half a surrogate"},
 	{`"\ud800x"`, "half a surrogate"}, {`{"\ud800":1}`, "half a surrogate"},
 	{"\"\xff\"", "not UTF-8"}, {"\"12345678\xc3\"", "not UTF-8"}, {"\"\xed\xa0\x80\"", "not UTF-8"},
 	{"\"\xc0\xaf\"", "not UTF-8"}, {"{\"\xff\":1}", "not UTF-8"}, {"\xff", "a value"},
