@@ -118,12 +118,6 @@ func (w *worker) codings(v value, yield func(search.Coding)) {
 			yield(search.Coding{Code: value})
 			yieldCoding(v.node, nameValue, yield)
 		}
-	case "boolean":
-		text := v.literal
-		if text == "" {
-			text = v.node.Text()
-		}
-		yield(search.Coding{Code: text})
 	default:
 		if text := v.node.Text(); isPrimitive(v.typ) && text != "" {
 			yield(search.Coding{Code: text})

@@ -1,6 +1,7 @@
 package searchparam
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -10,64 +11,50 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// extraction is what one parameter takes from a resource of one type.
+// program is everything that is taken from resources of one type.
+type program struct {
+	extractions []extraction
+	trie        trie
+}
+
+// extraction is what one parameter takes.
 type extraction struct {
-	param  *search.Param
-	source source
-	// parts of a composite: what each component takes from an item that source
-	// gives.
-	parts []perType
-	err   error // the expression does not compile: the parameter has no entries
+	param *search.Param
+	paths []path
+	// parts of a composite: what each component takes from an item that paths
+	// lead to, by the type of the item.
+	parts []map[string][]path
+	// affirmed is "p.exists() and p != false": one boolean, also when the paths
+	// lead nowhere (Patient.deceased).
+	affirmed bool
+	err      error // the expression does not compile: the parameter has no entries
 }
 
-// source gives typed values.
-type source interface {
-	// values calls yield for each value that the expression gives, asked of a
-	// node of a resource.
-	values(root, n fhir.Node, yield func(value))
-}
-
-// value is one result of an expression: a node and the type it is of, or for a
-// boolean that stands nowhere in the resource, its text.
+// value is one result of an expression: a node and the type it is of.
 type value struct {
-	node    fhir.Node
-	typ     string
-	literal string
+	node fhir.Node
+	typ  string
 }
 
-// paths is the source that only walks members.
-type paths []path
-
-func (ps paths) values(root, n fhir.Node, yield func(value)) {
-	for i := range ps {
-		p := &ps[i]
-		from := n
-		if p.fromRoot {
-			from = root
+func newProgram(extractions []extraction) *program {
+	p := &program{extractions: extractions}
+	for i, x := range extractions {
+		for _, path := range x.paths {
+			p.trie.add(path.steps, taker{i, path.typ})
 		}
-		p.walk(from, func(at fhir.Node) { yield(value{node: at, typ: p.typ}) })
 	}
+	return p
 }
 
-// affirmed is "p.exists() and p != false": one boolean, also when p is absent
-// (Patient.deceased).
-type affirmed struct{ paths }
-
-func (a affirmed) values(root, n fhir.Node, yield func(value)) {
-	is := "false"
-	a.paths.values(root, n, func(v value) {
-		if v.node.Kind() != fhir.Bool || v.node.Bool() {
-			is = "true"
-		}
-	})
-	yield(value{typ: "boolean", literal: is})
-}
-
-func (r *Registry) extraction(t plan.Type, p *r4.SearchParam, param *search.Param) extraction {
+func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extraction {
 	x := extraction{param: param}
-	x.source, x.err = compileSource(r4.TypeName(t), p.Expression)
+	expression := p.Expression
+	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
+		expression, x.affirmed = of, true
+	}
+	x.paths, x.err = compilePaths(resource, expression)
 	for _, c := range p.Components {
-		part, err := componentSource(r4.TypeName(t), x.source, c.Expression)
+		part, err := componentPaths(resource, x.paths, c.Expression)
 		if x.parts = append(x.parts, part); x.err == nil {
 			x.err = err
 		}
@@ -75,37 +62,24 @@ func (r *Registry) extraction(t plan.Type, p *r4.SearchParam, param *search.Para
 	return x
 }
 
-func compileSource(of, expression string) (source, error) {
-	if p, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == p+" != false" {
-		ps, err := compilePaths(of, p)
-		return affirmed{ps}, err
-	}
-	ps, err := compilePaths(of, expression)
-	return paths(ps), err
-}
-
-// componentSource compiles a component's expression for the items of the
-// composite. Items of several types ("Observation | Observation.component")
-// share the members that a component names; each type's paths are tried.
-func componentSource(resource string, items source, expression string) (perType, error) {
-	bases, _ := items.(paths)
-	byType := perType{}
-	for _, base := range bases {
-		of := base.typ
+// componentPaths compiles a component's expression for the items of the
+// composite, which may be of several types ("Observation |
+// Observation.component").
+func componentPaths(resource string, items []path, expression string) (map[string][]path, error) {
+	byType := map[string][]path{}
+	for _, item := range items {
+		of := item.typ
 		if strings.HasPrefix(expression, "%resource") {
 			of = resource
 		}
-		ps, err := compilePaths(of, expression)
+		paths, err := compilePaths(of, expression)
 		if err != nil {
 			return nil, err
 		}
-		byType[base.typ] = ps
+		byType[item.typ] = paths
 	}
 	return byType, nil
 }
-
-// perType is a component's source, by the type of the item it is asked of.
-type perType map[string]paths
 
 // Extractor makes the index entries of a store's resources. It may be used by
 // many goroutines.
@@ -134,49 +108,82 @@ func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error) 
 // Inspect is Extract with the warnings: one issue for each value that cannot be
 // searched by, because it is not what its type demands.
 func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
-	w := &worker{Extractor: x, root: root, entries: search.NewEntries(x.key)}
-	for _, one := range x.registry.programsOf(key.Type) {
-		w.extract(one)
-		if n := w.entries.Len(); n > MaxEntries {
-			return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
-		}
+	w := &worker{Extractor: x, program: x.registry.programOf(key.Type), root: root, entries: search.NewEntries(x.key)}
+	w.found = make([]uint8, len(w.program.extractions))
+	w.program.trie.visit(root, w.take)
+	if n := w.entries.Len(); n > MaxEntries {
+		return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
 	}
+	w.finish()
 	return w.entries.Done(), w.issues, nil
 }
 
 // worker is the extraction of one resource.
 type worker struct {
 	*Extractor
+	program *program
 	root    fhir.Node
 	entries *search.Entries
+	found   []uint8 // per extraction
 	issues  []fault.Issue
 }
 
-func (w *worker) extract(x extraction) {
-	if x.err != nil {
-		return
+// What was found of an extraction.
+const (
+	foundNone  = iota
+	foundFalse // an affirmed one, and it is false
+	foundTrue
+)
+
+func (w *worker) take(taken taker, n fhir.Node) {
+	x := &w.program.extractions[taken.index]
+	v := value{n, taken.typ}
+	if w.entries.Len() > MaxEntries {
+		return // Inspect refuses the resource
 	}
-	found := false
-	x.source.values(w.root, w.root, func(v value) {
-		if x.param.Kind == search.KindComposite {
-			found = w.composite(x, v) || found
+	switch {
+	case x.affirmed:
+		if n.Kind() == fhir.Bool && !n.Bool() {
+			w.found[taken.index] = foundFalse
 			return
 		}
-		found = true
+	case x.param.Kind == search.KindComposite:
+		if !w.composite(x, v) {
+			return
+		}
+	default:
 		w.convert(x.param, v)
-	})
-	if found {
-		w.entries.Present(x.param)
+	}
+	w.found[taken.index] = foundTrue
+}
+
+// finish adds what only the whole resource shows: which parameters are present.
+func (w *worker) finish() {
+	for i := range w.program.extractions {
+		x := &w.program.extractions[i]
+		if x.affirmed {
+			w.entries.Coding(x.param, search.Coding{Code: strconv.FormatBool(w.found[i] == foundTrue)})
+		}
+		if x.affirmed || w.found[i] != foundNone {
+			w.entries.Present(x.param)
+		}
 	}
 }
 
 // composite combines what the components take from one item.
-func (w *worker) composite(x extraction, item value) bool {
+func (w *worker) composite(x *extraction, item value) bool {
 	components := make([][]search.Form, len(x.parts))
 	for i, part := range x.parts {
-		part[item.typ].values(w.root, item.node, func(v value) {
-			components[i] = append(components[i], w.forms(x.param, x.param.Components[i], v)...)
-		})
+		for j := range part[item.typ] {
+			p := &part[item.typ][j]
+			from := item.node
+			if p.fromRoot {
+				from = w.root
+			}
+			p.walk(from, func(n fhir.Node) {
+				components[i] = append(components[i], w.forms(x.param, x.param.Components[i], value{n, p.typ})...)
+			})
+		}
 		if len(components[i]) == 0 {
 			return false
 		}

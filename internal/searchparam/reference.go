@@ -77,14 +77,18 @@ func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []s
 }
 
 func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {
-	for _, one := range x.registry.programsOf(t) {
-		if one.param.Kind != search.KindReference || p != nil && one.param != p || one.err != nil {
+	all := x.registry.programOf(t).extractions
+	for i := range all {
+		if all[i].param.Kind != search.KindReference || p != nil && all[i].param != p {
 			continue
 		}
-		one.source.values(root, root, func(v value) {
-			if to, _, ok := locate(x.locator, v); ok {
-				yield(to)
-			}
-		})
+		for j := range all[i].paths {
+			at := &all[i].paths[j]
+			at.walk(root, func(n fhir.Node) {
+				if to, _, ok := locate(x.locator, value{n, at.typ}); ok {
+					yield(to)
+				}
+			})
+		}
 	}
 }

@@ -15,8 +15,7 @@ type Registry struct {
 	params map[*r4.SearchParam]*search.Param
 	codes  map[plan.Type][]string
 
-	mu       sync.Mutex
-	programs map[plan.Type][]extraction // made at the first resource of a type
+	programs sync.Map // plan.Type → *program, made at the first resource of a type
 }
 
 var _ search.Registry = (*Registry)(nil)
@@ -24,9 +23,8 @@ var _ search.Registry = (*Registry)(nil)
 // NewRegistry makes the registry of R4's own parameters.
 func NewRegistry() *Registry {
 	r := &Registry{
-		params:   map[*r4.SearchParam]*search.Param{},
-		codes:    map[plan.Type][]string{},
-		programs: map[plan.Type][]extraction{},
+		params: map[*r4.SearchParam]*search.Param{},
+		codes:  map[plan.Type][]string{},
 	}
 	for _, p := range r4.AllParams() {
 		r.params[p] = describe(p)
@@ -93,26 +91,23 @@ func (r *Registry) Compartment(of, t plan.Type) (params []*search.Param, self bo
 	return params, member && of == t && len(codes) == 0
 }
 
-// programsOf gives what is extracted from resources of a type, compiled.
-func (r *Registry) programsOf(t plan.Type) []extraction {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	made, ok := r.programs[t]
-	if !ok {
-		made = r.compile(t)
-		r.programs[t] = made
+// programOf gives what is taken from resources of a type, compiled.
+func (r *Registry) programOf(t plan.Type) *program {
+	if made, ok := r.programs.Load(t); ok {
+		return made.(*program)
 	}
-	return made
+	made, _ := r.programs.LoadOrStore(t, newProgram(r.extractions(t)))
+	return made.(*program)
 }
 
-func (r *Registry) compile(t plan.Type) []extraction {
+func (r *Registry) extractions(t plan.Type) []extraction {
 	var all []extraction
 	for _, p := range r4.Params(t) {
 		param := r.params[p]
 		if param.Kind == search.KindSpecial || storeParams[p.Code] {
 			continue
 		}
-		all = append(all, r.extraction(t, p, param))
+		all = append(all, newExtraction(r4.TypeName(t), p, param))
 	}
 	return all
 }

@@ -13,12 +13,12 @@ func TestEveryParameterCompiles(t *testing.T) {
 	r := NewRegistry()
 	n := 0
 	for _, id := range r4.ResourceTypes() {
-		for _, x := range r.programsOf(id) {
+		for _, x := range r.programOf(id).extractions {
 			n++
 			if x.err != nil {
 				t.Errorf("%s.%s: %v", r4.TypeName(id), x.param.Code, x.err)
 			}
-			if ps, ok := x.source.(paths); ok && len(ps) == 0 {
+			if len(x.paths) == 0 {
 				t.Errorf("%s.%s leads nowhere", r4.TypeName(id), x.param.Code)
 			}
 		}
