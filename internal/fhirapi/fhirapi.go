@@ -1,0 +1,153 @@
+// Package fhirapi is the data plane's wire: FHIR's RESTful API over HTTP.
+//
+//	/datastore/{id}/r4 + Path → route → interaction → status, headers, JSON
+//
+// It translates and decides nothing: a table (route.go) names for each method
+// and shape of path the interaction and the IAM action; handlers read headers
+// and parameters, call package interaction and render what comes back. Paths
+// are taken raw, doubled slashes are tolerated, and every error becomes an
+// OperationOutcome by fault's sheet.
+//
+// Spec: http://hl7.org/fhir/R4/http.html.
+package fhirapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/interaction"
+)
+
+// API is the data plane over HTTP. The caller has recognised the client, leased
+// the store and read the body.
+type API struct{}
+
+// Request is one request to one data store.
+type Request struct {
+	Session  *interaction.Session
+	Path     string // raw, behind /r4: "/Patient/1"
+	RawQuery string // without what a presigned request adds
+	Body     []byte // as sent
+	SMART    string // the store's discovery document; empty for none
+}
+
+// exchange is a Request on its way through a handler.
+type exchange struct {
+	Request
+	w      http.ResponseWriter
+	r      *http.Request
+	path   []string // decoded segments
+	prefer preference
+	pretty bool
+}
+
+// Serve answers one request, or returns the error that WriteFault renders.
+func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
+	segments, err := split(req.Path)
+	if err != nil {
+		return err
+	}
+	route, err := find(r.Method, segments)
+	if err != nil {
+		return err
+	}
+	x := &exchange{Request: req, w: w, r: r, path: segments, prefer: readPrefer(r.Header)}
+	if err := x.negotiate(); err != nil {
+		return err
+	}
+	if err := x.inflate(); err != nil {
+		return err
+	}
+	allowOrigin(w)
+	x.Session.Lenient = x.prefer.lenient
+	return route.serve(x)
+}
+
+// Preflight answers a browser's question whether it may call from another
+// origin. No cookie is ever looked at, so any origin may.
+func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
+	allowOrigin(w)
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "*, Authorization")
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func allowOrigin(w http.ResponseWriter) {
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, x-amzn-RequestId")
+}
+
+// WriteFault answers with an OperationOutcome. The cause of an internal error is
+// for the log, not for the client.
+func WriteFault(w http.ResponseWriter, err error) {
+	f := fault.From(err)
+	if f.Kind == fault.Internal {
+		f = &fault.Error{Kind: fault.Internal}
+	}
+	h := w.Header()
+	allowOrigin(w)
+	h.Set("Content-Type", contentType)
+	if f.Retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(f.Retry)))
+	}
+	if f.Kind == fault.MethodNotAllowed {
+		h.Set("Allow", f.Subject)
+	}
+	w.WriteHeader(f.Kind.Row().FHIRStatus)
+	w.Write(fhir.Outcome(f))
+}
+
+// version renders one version of a resource with its headers.
+func (x *exchange) version(status int, v *interaction.Version) error {
+	x.versionHeaders(v)
+	return x.body(status, v.Resource())
+}
+
+func (x *exchange) versionHeaders(v *interaction.Version) {
+	h := x.w.Header()
+	h.Set("ETag", v.ETag())
+	h.Set("Last-Modified", v.Updated.UTC().Format(http.TimeFormat))
+}
+
+// written renders the answer to a create or update, as Prefer asks.
+func (x *exchange) written(v *interaction.Version) error {
+	status := http.StatusOK
+	if v.Created {
+		status = http.StatusCreated
+		x.w.Header().Set("Location", x.Session.Base+"/"+v.Location())
+	}
+	x.w.Header().Set("Content-Location", x.Session.Base+"/"+v.Location())
+	switch x.prefer.want {
+	case wantMinimal:
+		x.versionHeaders(v)
+		x.w.WriteHeader(status)
+		return nil
+	case wantOutcome:
+		x.versionHeaders(v)
+		return x.body(status, fhir.AppendOutcome(nil, fhir.OutcomeIssue{Severity: "information", Code: "informational",
+			Diagnostics: v.Location() + " is stored"}))
+	}
+	return x.version(status, v)
+}
+
+// notModified reports whether the client has this version already
+// (If-None-Match, else If-Modified-Since; RFC 9110 section 13).
+func (x *exchange) notModified(v *interaction.Version) bool {
+	if tags := x.r.Header.Get("If-None-Match"); tags != "" {
+		for tag := range strings.SplitSeq(tags, ",") {
+			if n, err := interaction.ParseETag(tag); err == nil && n == v.Number {
+				return true
+			}
+		}
+		return false
+	}
+	since, err := http.ParseTime(x.r.Header.Get("If-Modified-Since"))
+	return err == nil && !v.Updated.Truncate(time.Second).After(since)
+}

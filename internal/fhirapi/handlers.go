@@ -1,0 +1,214 @@
+package fhirapi
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/search"
+)
+
+func (x *exchange) capabilities() error {
+	body, err := x.Session.Capabilities()
+	if err != nil {
+		return err
+	}
+	return x.body(http.StatusOK, body)
+}
+
+func (x *exchange) discovery() error {
+	if x.SMART == "" {
+		return fault.New(fault.NotFound, "fhirapi.discovery", "this data store has no SMART on FHIR identity provider")
+	}
+	x.w.Header().Set("Content-Type", "application/json")
+	return x.send(http.StatusOK, []byte(x.SMART))
+}
+
+func (x *exchange) bundle() error {
+	if err := x.wantJSON(); err != nil {
+		return err
+	}
+	body, err := x.Session.Bundle(x.r.Context(), x.Body)
+	if err != nil {
+		return err
+	}
+	return x.body(http.StatusOK, body)
+}
+
+func (x *exchange) create() error {
+	if err := x.wantJSON(); err != nil {
+		return err
+	}
+	v, err := x.Session.Create(x.r.Context(), x.path[0], x.Body, x.r.Header.Get("If-None-Exist"))
+	if err != nil {
+		return err
+	}
+	return x.written(v)
+}
+
+func (x *exchange) read() error {
+	v, err := x.Session.Read(x.r.Context(), x.path[0], x.path[1])
+	if err != nil {
+		return err
+	}
+	if x.notModified(v) {
+		x.versionHeaders(v)
+		x.w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return x.version(http.StatusOK, v)
+}
+
+func (x *exchange) vread() error {
+	v, err := x.Session.Vread(x.r.Context(), x.path[0], x.path[1], x.path[3])
+	if err != nil {
+		return err
+	}
+	return x.version(http.StatusOK, v)
+}
+
+func (x *exchange) update() error {
+	match, err := x.match()
+	if err != nil {
+		return err
+	}
+	if err := x.wantJSON(); err != nil {
+		return err
+	}
+	v, err := x.Session.Update(x.r.Context(), x.path[0], x.path[1], x.Body, match)
+	if err != nil {
+		return err
+	}
+	return x.written(v)
+}
+
+func (x *exchange) updateWhere() error {
+	match, err := x.match()
+	if err != nil {
+		return err
+	}
+	if err := x.wantJSON(); err != nil {
+		return err
+	}
+	v, err := x.Session.UpdateWhere(x.r.Context(), x.path[0], x.RawQuery, x.Body, match)
+	if err != nil {
+		return err
+	}
+	return x.written(v)
+}
+
+func (x *exchange) delete() error {
+	match, err := x.match()
+	if err != nil {
+		return err
+	}
+	v, err := x.Session.Delete(x.r.Context(), x.path[0], x.path[1], match)
+	if err != nil {
+		return err
+	}
+	return x.deleted(v)
+}
+
+func (x *exchange) deleteWhere() error {
+	match, err := x.match()
+	if err != nil {
+		return err
+	}
+	v, err := x.Session.DeleteWhere(x.r.Context(), x.path[0], x.RawQuery, match)
+	if err != nil {
+		return err
+	}
+	return x.deleted(v)
+}
+
+func (x *exchange) deleted(v *interaction.Version) error {
+	x.w.Header().Set("ETag", v.ETag())
+	x.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// match reads If-Match and If-None-Match of a write.
+func (x *exchange) match() (interaction.Match, error) {
+	var m interaction.Match
+	if tag := x.r.Header.Get("If-Match"); tag != "" {
+		n, err := interaction.ParseETag(tag)
+		if err != nil {
+			return m, err
+		}
+		m.Version = n
+	}
+	switch tag := x.r.Header.Get("If-None-Match"); tag {
+	case "":
+	case "*":
+		m.Absent = true
+	default:
+		return m, &fault.Error{Kind: fault.Invalid, Op: "fhirapi.match", Subject: "If-None-Match", Detail: "a write takes only *"}
+	}
+	return m, nil
+}
+
+func (x *exchange) history() error {
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	req := interaction.HistoryRequest{Pairs: pairs}
+	if len(x.path) > 1 {
+		req.Type = x.path[0]
+	}
+	if len(x.path) > 2 {
+		req.ID = x.path[1]
+	}
+	body, err := x.Session.History(x.r.Context(), req)
+	if err != nil {
+		return err
+	}
+	return x.body(http.StatusOK, body)
+}
+
+func (x *exchange) searchGet() error {
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	return x.search(pairs)
+}
+
+// searchPost takes parameters from the URL and the form together.
+func (x *exchange) searchPost() error {
+	if err := x.want(formType); err != nil {
+		return err
+	}
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	form, err := search.ParsePairs(string(x.Body))
+	if err != nil {
+		return err
+	}
+	return x.search(slices.Concat(pairs, form))
+}
+
+func (x *exchange) search(pairs []search.Pair) error {
+	path := x.path
+	if n := len(path); n > 0 && path[n-1] == "_search" {
+		path = path[:n-1]
+	}
+	req := interaction.SearchRequest{Pairs: pairs}
+	switch len(path) {
+	case 1:
+		req.Types = path
+	case 3:
+		req.Compartment = [2]string{path[0], path[1]}
+		if path[2] != "*" {
+			req.Types = path[2:]
+		}
+	}
+	body, err := x.Session.Search(x.r.Context(), req)
+	if err != nil {
+		return err
+	}
+	return x.body(http.StatusOK, body)
+}

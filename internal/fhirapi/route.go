@@ -1,0 +1,143 @@
+package fhirapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+)
+
+// route is one line of the table: which method on which shape of path is which
+// interaction.
+type route struct {
+	method string
+	shape  string // see match
+	action string // IAM action (Service Authorization Reference, AWS HealthLake)
+	serve  func(*exchange) error
+}
+
+// routes is the whole data plane. In a shape, T is a resource type, I an id, V a
+// version, and anything else itself.
+var routes = []route{
+	{"GET", "metadata", "GetCapabilities", (*exchange).capabilities},
+	{"GET", ".well-known/smart-configuration", "Discovery", (*exchange).discovery},
+	{"POST", "", "ProcessBundle", (*exchange).bundle},
+	{"GET", "", "SearchWithGet", (*exchange).searchGet},
+	{"POST", "_search", "SearchWithPost", (*exchange).searchPost},
+	{"GET", "_history", "GetFullHistory", (*exchange).history},
+	{"GET", "T", "SearchWithGet", (*exchange).searchGet},
+	{"POST", "T", "CreateResource", (*exchange).create},
+	{"PUT", "T", "UpdateResource", (*exchange).updateWhere},
+	{"DELETE", "T", "DeleteResource", (*exchange).deleteWhere},
+	{"POST", "T/_search", "SearchWithPost", (*exchange).searchPost},
+	{"GET", "T/_history", "GetHistoryByResourceType", (*exchange).history},
+	{"GET", "T/I", "ReadResource", (*exchange).read},
+	{"PUT", "T/I", "UpdateResource", (*exchange).update},
+	{"DELETE", "T/I", "DeleteResource", (*exchange).delete},
+	{"GET", "T/I/_history", "GetHistoryByResourceId", (*exchange).history},
+	{"GET", "T/I/_history/V", "VersionReadResource", (*exchange).vread},
+	{"GET", "T/I/T", "SearchWithGet", (*exchange).searchGet},
+	{"GET", "T/I/*", "SearchWithGet", (*exchange).searchGet},
+	{"POST", "T/I/T/_search", "SearchWithPost", (*exchange).searchPost},
+	{"POST", "T/I/*/_search", "SearchWithPost", (*exchange).searchPost},
+}
+
+// maxSegments bounds a path's depth; the deepest route has four.
+const maxSegments = 8
+
+// split takes a raw path apart, passing over doubled slashes, and decodes each
+// segment.
+func split(raw string) ([]string, error) {
+	var segments []string
+	for part := range strings.SplitSeq(raw, "/") {
+		if part == "" {
+			continue
+		}
+		decoded, err := url.PathUnescape(part)
+		if err != nil {
+			return nil, &fault.Error{Kind: fault.Syntax, Op: "fhirapi.split", Subject: part, Detail: "not percent-encoded properly", Cause: err}
+		}
+		if segments = append(segments, decoded); len(segments) > maxSegments {
+			return nil, fault.New(fault.NotFound, "fhirapi.split", "the path is no FHIR interaction")
+		}
+	}
+	return segments, nil
+}
+
+// match holds a path against a shape.
+func match(shape string, segments []string) bool {
+	if shape == "" {
+		return len(segments) == 0
+	}
+	want := strings.Split(shape, "/")
+	if len(want) != len(segments) {
+		return false
+	}
+	for i, w := range want {
+		if !matchSegment(w, segments[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func matchSegment(want, segment string) bool {
+	switch want {
+	case "T":
+		return segment[0] >= 'A' && segment[0] <= 'Z'
+	case "I", "V":
+		return !strings.HasPrefix(segment, "_") && !strings.HasPrefix(segment, "$")
+	}
+	return segment == want
+}
+
+// find gives the route of a request; where only the method is wrong, the fault's
+// Subject lists the right ones.
+func find(method string, segments []string) (*route, error) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	var allowed []string
+	for i := range routes {
+		if !match(routes[i].shape, segments) {
+			continue
+		}
+		if routes[i].method == method {
+			return &routes[i], nil
+		}
+		allowed = append(allowed, routes[i].method)
+	}
+	if allowed != nil {
+		return nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "fhirapi.find", Subject: strings.Join(allowed, ", "),
+			Detail: method + " is not offered here"}
+	}
+	if len(segments) > 0 && strings.HasPrefix(segments[len(segments)-1], "$") {
+		return nil, &fault.Error{Kind: fault.NotFound, Op: "fhirapi.find", Subject: segments[len(segments)-1], Detail: "no such operation on this server"}
+	}
+	return nil, fault.New(fault.NotFound, "fhirapi.find", "the path is no FHIR interaction")
+}
+
+// Unrouted is the action of a request that is none of the routes.
+const Unrouted = "None"
+
+// Action is the IAM action of a request, for authorization, logs and metrics: of
+// a closed list.
+func Action(method, rawPath string) string {
+	segments, err := split(rawPath)
+	if err != nil {
+		return Unrouted
+	}
+	r, err := find(method, segments)
+	if err != nil {
+		return Unrouted
+	}
+	return r.action
+}
+
+// Discovery reports whether a path is what SMART lets everybody read: the
+// capability statement and the SMART configuration.
+func Discovery(rawPath string) bool {
+	action := Action(http.MethodGet, rawPath)
+	return action == "GetCapabilities" || action == "Discovery"
+}

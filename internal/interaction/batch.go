@@ -1,0 +1,97 @@
+package interaction
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+)
+
+// batchWidth is how many entries of a batch are carried out side by side: they
+// are independent by definition, and the store commits them in groups.
+const batchWidth = 32
+
+// batch carries out independent entries; one that fails fails alone.
+func (s *Session) batch(ctx context.Context, items fhir.Node) ([]byte, error) {
+	answers := make([]fhir.BundleEntry, items.Len())
+	each := s.sharing()
+	slots := make(chan struct{}, batchWidth)
+	var wg sync.WaitGroup
+	at := 0
+	for item := range items.Items() {
+		slots <- struct{}{}
+		wg.Add(1)
+		go func(at int) {
+			defer func() { <-slots; wg.Done() }()
+			answers[at] = each.batchEntry(ctx, at, item)
+		}(at)
+		at++
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return respond("batch-response", answers), nil
+}
+
+// sharing is the session for use by several goroutines at once.
+func (s *Session) sharing() *Session {
+	shared := *s
+	var mu sync.Mutex
+	shared.Touched = func(t audit.Target) {
+		mu.Lock()
+		defer mu.Unlock()
+		s.Touched(t)
+	}
+	return &shared
+}
+
+func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node) fhir.BundleEntry {
+	e, err := s.readEntry(at, item)
+	if err != nil {
+		return failedEntry(err)
+	}
+	if e.method == "GET" || e.method == "HEAD" {
+		out, err := s.get(ctx, e)
+		if err != nil {
+			return failedEntry(err)
+		}
+		return out
+	}
+	v, err := s.single(ctx, e)
+	if err != nil {
+		return failedEntry(err)
+	}
+	return s.wroteEntry(v)
+}
+
+// single carries out a writing entry as if it had come alone.
+func (s *Session) single(ctx context.Context, e *entry) (*Version, error) {
+	t, body := e.target, e.resource.Raw()
+	switch {
+	case e.method == "POST":
+		return s.Create(ctx, t.typ, body, e.none)
+	case e.method == "PUT" && t.id != "":
+		return s.Update(ctx, t.typ, t.id, body, e.match)
+	case e.method == "PUT":
+		return s.UpdateWhere(ctx, t.typ, t.query, body, e.match)
+	case t.id != "":
+		return s.Delete(ctx, t.typ, t.id, e.match)
+	}
+	return s.DeleteWhere(ctx, t.typ, t.query, e.match)
+}
+
+func respond(kind string, answers []fhir.BundleEntry) []byte {
+	w := fhir.NewBundle(nil, kind)
+	for _, a := range answers {
+		w.Entry(a)
+	}
+	return w.Finish()
+}
+
+func statusLine(code int) string {
+	return strconv.Itoa(code) + " " + http.StatusText(code)
+}
