@@ -1,0 +1,171 @@
+package memory
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// maxDepth bounds the nesting of a plan's conditions, chains included: far
+// above what FHIR search can write, far below what a stack bears.
+const maxDepth = 200
+
+// Candidate is one version of a resource, as conditions see it.
+type Candidate struct {
+	Key     plan.Key
+	Updated time.Time // when this version became current
+	Created time.Time // when the first version did
+	Entries []plan.Entry
+}
+
+// World is the current resources of a store at one moment: what chains look at.
+// It does not change, and may be asked from many goroutines.
+type World struct {
+	hash    plan.HashKey
+	current []Candidate
+	bySelf  map[plan.Hash]Candidate
+}
+
+// NewWorld makes the World of these current, not deleted resources; hash is the
+// key under which their reference entries were hashed.
+func NewWorld(hash plan.HashKey, current []Candidate) *World {
+	w := &World{hash: hash, current: current, bySelf: make(map[plan.Hash]Candidate, len(current))}
+	for _, c := range current {
+		w.bySelf[hash.Self(c.Key)] = c
+	}
+	return w
+}
+
+// Matches reports whether a resource is described by the arms: whether one of
+// them is of its type and its condition holds.
+func (w *World) Matches(arms []plan.Arm, of Candidate) bool {
+	return slices.ContainsFunc(arms, func(arm plan.Arm) bool {
+		return arm.Type == of.Key.Type && w.Holds(arm.Where, of)
+	})
+}
+
+// Holds reports whether a resource meets a condition; this is what plan.Node
+// means. The resource itself need not be part of the World.
+func (w *World) Holds(node plan.Node, of Candidate) bool {
+	switch n := node.(type) {
+	case nil:
+		return true
+	case plan.Term:
+		return hasValue(of, n.Param, func(v []byte) bool { return bytes.Equal(v, n.Value) })
+	case plan.Range:
+		return hasValue(of, n.Param, n.Holds)
+	case plan.Contains:
+		return hasValue(of, n.Param, func(v []byte) bool { return bytes.Contains(v, n.Part) })
+	case plan.Updated:
+		return n.Holds(of.Updated)
+	case plan.Created:
+		return n.Holds(of.Created)
+	case plan.IDs:
+		return slices.Contains(n.IDs, of.Key.ID)
+	case plan.And:
+		return !slices.ContainsFunc(n, func(part plan.Node) bool { return !w.Holds(part, of) })
+	case plan.Or:
+		return slices.ContainsFunc(n, func(part plan.Node) bool { return w.Holds(part, of) })
+	case plan.Not:
+		return !w.Holds(n.Of, of)
+	case plan.Chain:
+		return w.chain(n, of)
+	case plan.Has:
+		return w.has(n, of)
+	default:
+		return false // checkNode refuses what is not listed here
+	}
+}
+
+// chain: of points to a current resource that the arms describe.
+func (w *World) chain(n plan.Chain, of Candidate) bool {
+	return slices.ContainsFunc(of.Entries, func(e plan.Entry) bool {
+		if !slices.Contains(n.Params, e.Param) || len(e.Value) != len(plan.Hash{}) {
+			return false
+		}
+		target, ok := w.bySelf[plan.Hash(e.Value)]
+		return ok && w.Matches(n.To, target)
+	})
+}
+
+// has: a current resource that the arms describe points to of.
+func (w *World) has(n plan.Has, of Candidate) bool {
+	self := w.hash.Self(of.Key)
+	return slices.ContainsFunc(w.current, func(from Candidate) bool {
+		points := slices.ContainsFunc(from.Entries, func(e plan.Entry) bool {
+			return slices.Contains(n.Params, e.Param) && bytes.Equal(e.Value, self[:])
+		})
+		return points && w.Matches(n.From, from)
+	})
+}
+
+func hasValue(of Candidate, param plan.Param, ok func([]byte) bool) bool {
+	return slices.ContainsFunc(of.Entries, func(e plan.Entry) bool {
+		return e.Param == param && ok(e.Value)
+	})
+}
+
+// checkPlan refuses a plan that package plan does not allow.
+func checkPlan(op string, p *plan.Plan) error {
+	if p == nil {
+		return fault.New(fault.Invalid, op, "no plan")
+	}
+	if p.Limit < 0 || p.Work < 0 {
+		return fault.New(fault.Invalid, op, "a bound below zero")
+	}
+	return checkArms(op, p.Arms, maxDepth)
+}
+
+// checkArms refuses a type in two arms, and what checkNode refuses.
+func checkArms(op string, arms []plan.Arm, depth int) error {
+	seen := map[plan.Type]bool{}
+	for _, arm := range arms {
+		if seen[arm.Type] {
+			return fault.New(fault.Invalid, op, "a type in two arms")
+		}
+		seen[arm.Type] = true
+		if err := checkNode(op, arm.Where, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkNode(op string, node plan.Node, depth int) error {
+	if depth == 0 {
+		return fault.New(fault.Invalid, op, "conditions nested too deep")
+	}
+	switch n := node.(type) {
+	case nil, plan.Term, plan.Contains, plan.Updated, plan.Created, plan.IDs:
+		return nil
+	case plan.Range:
+		if n.Tail != nil && n.Tail.At < 0 {
+			return fault.New(fault.Invalid, op, "a tail that begins before the value")
+		}
+		return nil
+	case plan.And:
+		return checkNodes(op, n, depth-1)
+	case plan.Or:
+		return checkNodes(op, n, depth-1)
+	case plan.Not:
+		return checkNode(op, n.Of, depth-1)
+	case plan.Chain:
+		return checkArms(op, n.To, depth-1)
+	case plan.Has:
+		return checkArms(op, n.From, depth-1)
+	default:
+		return fault.New(fault.Invalid, op, "a condition of unknown kind %T", node)
+	}
+}
+
+func checkNodes(op string, nodes []plan.Node, depth int) error {
+	for _, node := range nodes {
+		if err := checkNode(op, node, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
