@@ -60,7 +60,7 @@ func (k SortKey) compile() plan.Sort {
 	s := plan.Sort{By: k.By, Desc: k.Desc}
 	for _, param := range k.Params {
 		facet, _ := sortFacet(param.Kind)
-		s.Params = append(s.Params, param.At(facet))
+		s.Params = append(s.Params, param.Columns(facet)...)
 	}
 	return s
 }
@@ -90,7 +90,12 @@ func InCompartment(reg Registry, key plan.HashKey, of plan.Key, t plan.Type) pla
 	hash := key.Self(of)
 	any := plan.Or{}
 	for _, param := range params {
-		any = append(any, plan.Term{Param: param.At(Main), Value: hash[:]})
+		if !param.refersTo(of.Type) {
+			continue
+		}
+		for _, column := range param.Columns(Main) {
+			any = append(any, plan.Term{Param: column, Value: hash[:]})
+		}
 	}
 	if self {
 		any = append(any, plan.IDs{IDs: []string{of.ID}})
@@ -103,17 +108,20 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 	case Match:
 		return c.match(cond)
 	case Missing:
-		present := plan.Term{Param: cond.Param.At(Present)}
-		if cond.Not {
-			return present, nil
+		present := plan.Or{}
+		for _, column := range cond.Param.Columns(Present) {
+			present = append(present, plan.Term{Param: column})
 		}
-		return plan.Not{Of: present}, nil
+		if cond.Not {
+			return Simplify(present), nil
+		}
+		return Simplify(plan.Not{Of: present}), nil
 	case Chained:
 		arms, err := c.arms(cond.To)
-		return Simplify(plan.Chain{Params: []plan.Param{cond.Param.At(Main)}, To: arms}), err
+		return Simplify(plan.Chain{Params: cond.Param.Columns(Main), To: arms}), err
 	case Having:
 		arms, err := c.arms([]On{cond.From})
-		return Simplify(plan.Has{Params: []plan.Param{cond.Param.At(Main)}, From: arms}), err
+		return Simplify(plan.Has{Params: cond.Param.Columns(Main), From: arms}), err
 	case ByID:
 		ids := plan.IDs{IDs: cond.IDs}
 		if cond.Not {
@@ -161,12 +169,18 @@ func (c *compiler) time(cond ByTime) plan.Node {
 // match is any of the values, turned round by the modifiers that negate.
 func (c *compiler) match(m Match) (plan.Node, error) {
 	any := plan.Or{}
-	for _, v := range m.Values {
-		node, err := c.value(m.Param, m.Modifier, v)
-		if err != nil {
-			return nil, err
+	parts := m.Param.Union
+	if parts == nil {
+		parts = []*Param{m.Param}
+	}
+	for _, part := range parts {
+		for _, v := range m.Values {
+			node, err := c.value(part, m.Modifier, v)
+			if err != nil {
+				return nil, err
+			}
+			any = append(any, node)
 		}
-		any = append(any, node)
 	}
 	if m.Modifier == ModNot || m.Modifier == ModNotIn {
 		return Simplify(plan.Not{Of: any}), nil
@@ -251,7 +265,11 @@ func (c *compiler) codings(p *Param, codings []Coding) plan.Node {
 
 func (c *compiler) reference(p *Param, v ReferenceValue) plan.Node {
 	if v.URL != "" {
-		return term(p, Main, c.env.Key.Sum(domainURL, v.URL))
+		at := term(p, Main, c.env.Key.Sum(domainURL, v.URL))
+		if p.OfMain { // what has no reference of its type has none of these either
+			return plan.And{at, plan.Term{Param: p.At(Present)}}
+		}
+		return at
 	}
 	any := plan.Or{}
 	for _, key := range v.Keys {

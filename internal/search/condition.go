@@ -158,7 +158,10 @@ func (p *parser) having(t plan.Type, spec string, pair Pair, depth int) (Cond, e
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(p.targets(param), t) && !p.many {
+	if !slices.Contains(p.targets(param), t) {
+		if p.many {
+			return Never{}, nil
+		}
 		return nil, invalid(pair, fmt.Sprintf("%s.%s never refers to %s", parts[0], parts[1], p.reg.Name(t)), "")
 	}
 	cond, err := p.condition(from, parts[2], pair, depth-1)

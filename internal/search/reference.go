@@ -91,7 +91,7 @@ func (p *parser) parseReference(param *Param, only []plan.Type, text string) (Va
 	}
 	to := p.locator.Locate(text)
 	switch {
-	case to.Key.ID != "" && only != nil && only[0] != to.Key.Type:
+	case to.Key.ID != "" && (only != nil && only[0] != to.Key.Type || !param.refersTo(to.Key.Type)):
 		return ReferenceValue{}, ""
 	case to.Key.ID != "":
 		return ReferenceValue{Keys: []plan.Key{to.Key}, Version: to.Version}, ""

@@ -17,7 +17,11 @@
 // Spec: http://hl7.org/fhir/R4/search.html.
 package search
 
-import "github.com/tarn-fhir/tarn/internal/search/plan"
+import (
+	"slices"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
 
 // Kind is a search parameter's type (R4 SearchParameter.type).
 type Kind uint8
@@ -64,10 +68,40 @@ type Param struct {
 	Targets []plan.Type
 	// Components of a composite, in the order of its value's parts.
 	Components []*Param
+	// Of, when set, is a parameter that holds this one's entries too, so that
+	// nothing is kept twice that two parameters say alike (name and phonetic).
+	// With OfMain it holds those of Main, and further ones that point to other
+	// types than Targets (patient, in subject).
+	Of     *Param
+	OfMain bool
+	// Union, when set, are parameters whose entries together are this one's; it
+	// has none of its own (combo-code is code and component-code).
+	Union []*Param
 }
 
-// At is the column of one facet of this parameter.
-func (p *Param) At(f Facet) plan.Param { return plan.NewParam(p.Number, uint8(f)) }
+// refersTo reports whether entries of Main that point to type t are this
+// parameter's.
+func (p *Param) refersTo(t plan.Type) bool { return !p.OfMain || slices.Contains(p.Targets, t) }
+
+// At is the column of one facet of this parameter. A Union has none.
+func (p *Param) At(f Facet) plan.Param {
+	if p.Of != nil && (f == Main || !p.OfMain) {
+		return p.Of.At(f)
+	}
+	return plan.NewParam(p.Number, uint8(f))
+}
+
+// Columns are the columns of one facet: one, but for a Union.
+func (p *Param) Columns(f Facet) []plan.Param {
+	if p.Union == nil {
+		return []plan.Param{p.At(f)}
+	}
+	var all []plan.Param
+	for _, part := range p.Union {
+		all = append(all, part.Columns(f)...)
+	}
+	return all
+}
 
 // Registry knows types and parameters. It is constant while a Query is parsed
 // and compiled.

@@ -34,6 +34,7 @@ func NewRegistry() *Registry {
 			param.Components = append(param.Components, r.params[c.Param])
 		}
 	}
+	r.shareEntries()
 	for _, t := range r4.ResourceTypes() {
 		for _, p := range r4.Params(t) {
 			r.codes[t] = append(r.codes[t], p.Code)
@@ -104,7 +105,7 @@ func (r *Registry) extractions(t plan.Type) []extraction {
 	var all []extraction
 	for _, p := range r4.Params(t) {
 		param := r.params[p]
-		if param.Kind == search.KindSpecial || storeParams[p.Code] {
+		if param.Kind == search.KindSpecial || storeParams[p.Code] || !ownEntries(param) {
 			continue
 		}
 		all = append(all, newExtraction(r4.TypeName(t), p, param))
