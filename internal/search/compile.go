@@ -87,18 +87,27 @@ func (c *compiler) all(q *Query, i int) (plan.Node, error) {
 // compartment of a resource (http://hl7.org/fhir/R4/compartmentdefinition.html).
 func InCompartment(reg Registry, key plan.HashKey, of plan.Key, t plan.Type) plan.Node {
 	params, self := reg.Compartment(of.Type, t)
-	hash := key.Self(of)
-	any := plan.Or{}
-	for _, param := range params {
-		if !param.refersTo(of.Type) {
-			continue
-		}
-		for _, column := range param.Columns(Main) {
-			any = append(any, plan.Term{Param: column, Value: hash[:]})
-		}
-	}
+	any := plan.Or{PointingTo(key, params, []plan.Key{of})}
 	if self {
 		any = append(any, plan.IDs{IDs: []string{of.ID}})
+	}
+	return Simplify(any)
+}
+
+// PointingTo is the condition to refer to one of keys by one of params: what a
+// _revinclude asks. The caller passes it through Grant.Arm.
+func PointingTo(key plan.HashKey, params []*Param, keys []plan.Key) plan.Node {
+	any := plan.Or{}
+	for _, k := range keys {
+		hash := key.Self(k)
+		for _, param := range params {
+			if !param.refersTo(k.Type) {
+				continue
+			}
+			for _, column := range param.Columns(Main) {
+				any = append(any, plan.Term{Param: column, Value: hash[:]})
+			}
+		}
 	}
 	return Simplify(any)
 }
