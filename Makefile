@@ -1,0 +1,64 @@
+# make demo   build, start a server, create a data store with Synthea patients, look around
+# make test   every test, with the clients they need installed below .cache
+# make check  format, vet, lint
+# make bench  how fast this machine carries the main paths
+# make fuzz   every fuzz target for a while (FUZZTIME=30s each)
+
+export CGO_ENABLED ?= 0
+CACHE := $(CURDIR)/.cache
+PY := $(CACHE)/python
+NODE := $(CACHE)/node
+FUZZTIME ?= 30s
+
+.PHONY: build demo test check bench fuzz crash synthea clients clean
+
+build:
+	go build -o bin/tarn ./cmd/tarn
+
+demo: build
+	./examples/demo.sh
+
+# The AWS CLI and boto3 come from PyPI (Debian's are years old), the AWS SDK for
+# JavaScript from npm; both are pinned in test/clients.
+clients: $(PY)/.installed $(NODE)/.installed
+
+$(PY)/.installed: test/clients/requirements.txt
+	python3 -m venv $(PY)
+	$(PY)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+$(NODE)/.installed: test/clients/package.json test/clients/package-lock.json
+	mkdir -p $(NODE)
+	cp test/clients/package.json test/clients/package-lock.json $(NODE)/
+	cd $(NODE) && npm ci --silent --no-audit --no-fund
+	touch $@
+
+test: clients
+	go vet ./...
+	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_NODE=$(NODE) go test -timeout 20m ./...
+
+check:
+	@test -z "$$(gofmt -l cmd internal test examples)" || { gofmt -l cmd internal test examples; exit 1; }
+	go vet ./...
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
+
+bench: build
+	go test -run '^$$' -bench . -benchmem -benchtime 1s ./internal/fhir ./internal/searchparam ./internal/store/lsm
+	go run ./test/load
+
+fuzz:
+	@for pkg in $$(go list ./internal/...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+# Kills a server at seeded moments of create, preload and load; ROUNDS of each.
+crash: build
+	TARN_CRASH_ROUNDS=$${ROUNDS:-30} go test -count 1 -timeout 60m -run TestKill ./test/blackbox
+
+# Runs Synthea itself again and packs its patients anew (Java, Maven).
+synthea:
+	./internal/synthea/gen/generate.sh
+
+clean:
+	rm -rf bin .cache
