@@ -230,7 +230,7 @@ func (c *compiler) token(p *Param, m Modifier, v TokenValue) (plan.Node, error) 
 	case ModAbove, ModBelow:
 		return c.subsumed(p, m, v)
 	}
-	return c.tokenAt(p, Main, System, v), nil
+	return c.plainToken(p, v), nil
 }
 
 func (c *compiler) tokenAt(p *Param, main, system Facet, v TokenValue) plan.Node {
@@ -242,6 +242,19 @@ func (c *compiler) tokenAt(p *Param, main, system Facet, v TokenValue) plan.Node
 		return plan.Prefix(p.At(main), code[:])
 	}
 	return plan.Term{Param: p.At(main), Value: appendCoding(nil, c.env.Key, v.System, v.Code)}
+}
+
+// plainToken is a token in Main; a system that the elements imply need not
+// stand in the entries.
+func (c *compiler) plainToken(p *Param, v TokenValue) plan.Node {
+	node := c.tokenAt(p, Main, System, v)
+	if v.System == "" || p.Implied == nil || !p.Implied(v.System, v.Code) {
+		return node
+	}
+	if v.Code == "" {
+		return plan.Or{node, plan.Term{Param: p.At(Present)}}
+	}
+	return plan.Or{node, c.tokenAt(p, Main, System, TokenValue{Code: v.Code})}
 }
 
 func (c *compiler) subsumed(p *Param, m Modifier, v TokenValue) (plan.Node, error) {
@@ -267,7 +280,7 @@ func (c *compiler) members(p *Param, valueSet string) (plan.Node, error) {
 func (c *compiler) codings(p *Param, codings []Coding) plan.Node {
 	any := plan.Or{}
 	for _, coding := range codings {
-		any = append(any, c.tokenAt(p, Main, System, TokenValue{System: coding.System, Code: coding.Code}))
+		any = append(any, c.plainToken(p, TokenValue{System: coding.System, Code: coding.Code}))
 	}
 	return any
 }

@@ -169,7 +169,11 @@ func (c *compiler) tokenAsks(p *Param, v TokenValue) ([]ask, error) {
 	case v.Any:
 		return []ask{hashAsk(formCode, hashCode(c.env.Key, v.Code))}, nil
 	}
-	return []ask{hashAsk(formCoding, hashCoding(c.env.Key, v.System, v.Code))}, nil
+	asks := []ask{hashAsk(formCoding, hashCoding(c.env.Key, v.System, v.Code))}
+	if v.System != "" && p.Implied != nil && p.Implied(v.System, v.Code) {
+		asks = append(asks, hashAsk(formCoding, hashCoding(c.env.Key, "", v.Code)))
+	}
+	return asks, nil
 }
 
 func systemAlone(p *Param) error {

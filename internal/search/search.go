@@ -68,6 +68,11 @@ type Param struct {
 	Targets []plan.Type
 	// Components of a composite, in the order of its value's parts.
 	Components []*Param
+	// Implied reports whether a code without system stands for system|code, or
+	// with an empty code for all codes of system: elements of type code have
+	// their system from the value set they are bound to (R4 3.1.1.4.10). Nil is
+	// never.
+	Implied func(system, code string) bool
 	// Of, when set, is a parameter that holds this one's entries too, so that
 	// nothing is kept twice that two parameters say alike (name and phonetic).
 	// With OfMain it holds those of Main, and further ones that point to other

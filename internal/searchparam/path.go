@@ -15,6 +15,8 @@ import (
 type path struct {
 	steps []step
 	typ   string // as r4.StructureOf names it
+	// bound is the value set that a code at the end must be of, "" without.
+	bound string
 	// fromRoot: the path begins at the resource, whatever node it is asked of
 	// (%resource).
 	fromRoot bool
@@ -190,14 +192,18 @@ func member(drafts []draft, name string) ([]draft, error) {
 			}
 			s.keep = func(_ fhir.Node, at int) bool { return at == n }
 		}
-		all = append(all, d.to(s, e.Type))
+		d = d.to(s, e.Type)
+		if e.Type == "code" && e.Binding.Strength == r4.BindRequired {
+			d.bound = e.Binding.ValueSet
+		}
+		all = append(all, d)
 	}
 	return all, nil
 }
 
 func (d draft) to(s step, typ string) draft {
 	d.steps = append(d.steps[:len(d.steps):len(d.steps)], s)
-	d.typ, d.choice = typ, nil
+	d.typ, d.bound, d.choice = typ, "", nil
 	return d
 }
 
@@ -263,15 +269,24 @@ func compileFilter(condition string) (filter, error) {
 		return hasExtension(url), err
 	}
 	name, value, ok := strings.Cut(condition, "=")
-	if !ok {
+	if name = strings.TrimSpace(name); !ok || !isName(name) {
 		return nil, fmt.Errorf("the condition %q is not known here", condition)
 	}
 	text, err := literal(value)
 	if err != nil {
 		return nil, err
 	}
-	at := fhir.Intern(strings.TrimSpace(name))
+	at := fhir.Intern(name)
 	return func(n fhir.Node, _ int) bool { return n.GetName(at).Is(text) }, nil
+}
+
+func isName(s string) bool {
+	for i := range len(s) {
+		if c := s[i] | 0x20; c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // literal reads a FHIRPath string without escapes.

@@ -52,7 +52,44 @@ func describe(p *r4.SearchParam) *search.Param {
 	if p.Expression == "" || isPosition(p) {
 		kind = search.KindSpecial // nothing in the resource says it by itself
 	}
-	return &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets)}
+	param := &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets)}
+	if kind == search.KindToken {
+		param.Implied = implied(p)
+	}
+	return param
+}
+
+// implied tells whether a code without system stands for one in a system: when
+// every element of the parameter is a code of a value set that has it.
+func implied(p *r4.SearchParam) func(system, code string) bool {
+	bound := sync.OnceValue(func() []*r4.ValueSet { return boundSets(p) })
+	return func(system, code string) bool {
+		sets := bound()
+		return len(sets) > 0 && !slices.ContainsFunc(sets, func(set *r4.ValueSet) bool {
+			if code == "" {
+				return len(set.Open) > 0 || len(set.Systems) != 1 || set.Systems[0].System != system
+			}
+			return !set.Has(system, search.FoldCode(code)) && !set.Has(system, code)
+		})
+	}
+}
+
+// boundSets are the value sets of a parameter's elements, none when an element
+// is no bound code.
+func boundSets(p *r4.SearchParam) []*r4.ValueSet {
+	paths, err := compilePaths(p.Base, p.Expression)
+	if err != nil {
+		return nil
+	}
+	var sets []*r4.ValueSet
+	for _, path := range paths {
+		set, ok := r4.ValueSetByURL(path.bound)
+		if !ok {
+			return nil
+		}
+		sets = append(sets, set)
+	}
+	return sets
 }
 
 func isPosition(p *r4.SearchParam) bool { return p.Type == r4.ParamSpecial }
