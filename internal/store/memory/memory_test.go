@@ -8,3 +8,5 @@ import (
 
 // The twin passes the whole examination without exception.
 func TestExamination(t *testing.T) { storetest.Run(t, storetest.Twin) }
+
+func BenchmarkTwin(b *testing.B) { storetest.Benchmarks(b, storetest.Twin) }

@@ -112,8 +112,8 @@ func benchBatch(b *testing.B, open Opener, size int) {
 func benchImport(b *testing.B, open Opener) {
 	s := measured(b, open)
 	b.ResetTimer()
-	importN(b, s, max(b.N, importAdd))
-	b.ReportMetric(float64(max(b.N, importAdd))/b.Elapsed().Seconds(), "resources/s")
+	importN(b, s, b.N)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "resources/s")
 }
 
 // importN imports n resources.

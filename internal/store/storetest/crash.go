@@ -40,9 +40,21 @@ func crashCommits(t *testing.T, open Opener) {
 	for c := range crashes {
 		var writers sync.WaitGroup
 		errs := make([]error, crashWriters)
+		underway := make(chan struct{}, crashWriters+1) // when writer 0 has made 2c writes, or one has ended
 		for w := range crashWriters {
-			writers.Go(func() { errs[w] = writePairs(t, s, w, c*crashRounds, &acked[w]) })
+			writers.Go(func() {
+				errs[w] = writePairs(t, s, w, c*crashRounds, func(n int) {
+					acked[w].set(n)
+					if w == 0 && n == c*crashRounds+2*c {
+						underway <- struct{}{}
+					}
+				})
+				if errs[w] != nil {
+					underway <- struct{}{}
+				}
+			})
 		}
+		<-underway
 		var before [crashWriters]int
 		for w := range crashWriters {
 			before[w] = acked[w].get()
@@ -64,12 +76,15 @@ func crashCommits(t *testing.T, open Opener) {
 	}
 }
 
-func writePairs(t testing.TB, s store.Store, writer, after int, acked *counter) error {
+// writePairs writes the next pairs; acked is called with after, then with the
+// number of each that is acknowledged.
+func writePairs(t testing.TB, s store.Store, writer, after int, acked func(int)) error {
+	acked(after)
 	for n := after + 1; n <= after+crashRounds; n++ {
 		if _, err := s.Commit(testContext(t), pair(writer, n)); err != nil {
 			return err
 		}
-		acked.set(n)
+		acked(n)
 	}
 	return nil
 }

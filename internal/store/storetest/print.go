@@ -109,10 +109,11 @@ func boundText(v []byte) string {
 }
 
 func durationText(d time.Duration) string {
+	text := strings.Replace(d.String(), "µ", "u", 1) // words are ASCII
 	if d < 0 {
-		return d.String()
+		return text
 	}
-	return "+" + d.String()
+	return "+" + text
 }
 
 func timeText(t time.Time) string {
