@@ -85,9 +85,10 @@ type Arm struct {
 type Sort struct {
 	By   SortBy
 	Desc bool
-	// Params, for ByParam: the facet to sort by, one per type that has it. A
-	// resource counts with its smallest value ascending and its largest
-	// descending; resources without a value come last in both directions.
+	// Params, for ByParam: the facets to sort by, one or more per type that has
+	// it. A resource counts with its smallest value over all of them ascending
+	// and its largest descending; resources without a value come last in both
+	// directions.
 	Params []Param
 }
 
