@@ -17,11 +17,12 @@ const ContextDatastore = "aws:healthlake:datastore-arn"
 // called from many goroutines. Errors, besides those of ctx (fault.Canceled,
 // fault.Timeout):
 //
-//	fault.NotFound     no such key or alias
-//	fault.Forbidden    the key is disabled or about to be deleted, its use is
-//	                   not allowed, or key, context and ciphertext do not match
-//	fault.Invalid      the key is asymmetric, the name malformed
-//	fault.Unavailable  the KMS cannot be asked now: says nothing about the key
+//	fault.NotFound          no such key or alias
+//	fault.Forbidden         the key is disabled or about to be deleted, its use is
+//	                        not allowed, or key, context and ciphertext do not match
+//	fault.Invalid           the key is asymmetric, the name malformed
+//	fault.Unavailable       the KMS cannot be asked now: says nothing about the key
+//	fault.FailedDependency  the KMS answered with what cannot be
 type Keyring interface {
 	// GenerateDataKey makes a data key and wraps it with the key named (id,
 	// ARN, alias or alias ARN), bound to the encryption context. The context
