@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +34,7 @@ func (x *exam) concurrency(t *testing.T) {
 		{"write skew is refused", raceSkew}, {"no view is torn", tornViews}, {"pages stand still", stillPages},
 		{"linearizable", linearizable}, {"the feed misses nothing", wholeFeed},
 		{"imports beside commits", importsBeside}, {"close under load", closeUnderLoad},
+		{"one view for many", sharedView},
 	} {
 		x.run(t, "concurrency/"+strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(t, x.open) })
 	}
@@ -495,4 +497,53 @@ func closeUnderLoad(t *testing.T, open Opener) {
 	for w := range racers {
 		mustNot(t, "after reopen", readPair(t, s, w, acked[w].get()))
 	}
+}
+
+// sharedView: one View answers many at once, beside a writer, and always the
+// same.
+func sharedView(t *testing.T, open Opener) {
+	engine, _ := open(t, NewClock().Now)
+	s := openStore(t, engine)
+	commit(t, s, numbered(0, 30)...)
+	view := viewOf(t, s, "")
+	want, err := view.Search(testContext(t), byName("numbered", 100))
+	mustNot(t, "Search", err)
+	texts := recordTexts(want.Records)
+	together(t, racers, func(i int) error {
+		for n := range writeRounds {
+			if i == 0 {
+				op := numbered(n%30, 1)[0]
+				op.Entries = nil
+				if _, err := s.Commit(testContext(t), []store.Op{op}); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := sameAnswer(testContext(t), view, texts, want.Records[n%30]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sameAnswer asks a view in each of its ways.
+func sameAnswer(ctx context.Context, view store.View, texts []string, record store.Record) error {
+	page, err := view.Search(ctx, byName("numbered", 100))
+	if err != nil || !slices.Equal(recordTexts(page.Records), texts) {
+		return fmt.Errorf("the view's search changed to %q (%w)", recordTexts(page.Records), err)
+	}
+	n, err := view.Count(ctx, byName("numbered", 0))
+	if err != nil || int(n) != len(texts) {
+		return fmt.Errorf("the view's count changed to %d (%w)", n, err)
+	}
+	r, err := view.Get(ctx, record.Key)
+	if err != nil || recordText(r, true) != recordText(record, true) {
+		return fmt.Errorf("the view's record changed to %s (%w)", recordText(r, true), err)
+	}
+	page, err = view.History(ctx, store.HistoryQuery{Key: record.Key, Limit: 10})
+	if err != nil || len(page.Records) != 1 {
+		return fmt.Errorf("the view's history changed to %q (%w)", recordTexts(page.Records), err)
+	}
+	return nil
 }

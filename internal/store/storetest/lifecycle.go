@@ -26,6 +26,7 @@ func (x *exam) lifecycle(t *testing.T) {
 		{"closed view", closedView}, {"ended context", endedContext}, {"foreign bytes", foreignBytes},
 		{"follow waits", followWaits}, {"follow ends", followEnds}, {"import takes puts only", importPutsOnly},
 		{"import beyond a flush", importBeyondFlush}, {"bytes are copied", bytesCopied},
+		{"explain", explain},
 	} {
 		x.run(t, "lifecycle/"+strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(t, x.open) })
 	}
@@ -488,5 +489,32 @@ func bytesCopied(t *testing.T, open Opener) {
 	mustNot(t, "Count", err)
 	if n != 1 {
 		t.Error("the entry's value changed with the caller's slice")
+	}
+}
+
+// explain: a View that explains does so for every kind of condition, and shows
+// no value, no id and no body.
+func explain(t *testing.T, open Opener) {
+	engine, _ := open(t, NewClock().Now)
+	s := openStore(t, engine)
+	commit(t, s, putOp(patient("hidden-id"), "hidden body", "hidden name"))
+	explainer, ok := viewOf(t, s, "").(store.Explainer)
+	if !ok {
+		t.Skip("the engine does not explain")
+	}
+	name := paramNumbers["name"]
+	hidden := plan.Term{Param: name, Value: []byte("hidden name")}
+	arms := []plan.Arm{{Type: typeNumbers["Patient"], Where: hidden}}
+	for _, where := range []plan.Node{
+		nil, hidden, plan.Prefix(name, []byte("hidden")), plan.Contains{Param: name, Part: []byte("hidden")},
+		plan.IDs{IDs: []string{"hidden-id"}}, plan.Updated{Low: start}, plan.Created{High: start}, plan.And{hidden, hidden},
+		plan.Or{hidden}, plan.Not{Of: hidden}, plan.Chain{Params: []plan.Param{name}, To: arms}, plan.Has{Params: []plan.Param{name}, From: arms},
+	} {
+		p := &plan.Plan{Arms: []plan.Arm{{Type: typeNumbers["Patient"], Where: where}}, Limit: 10}
+		text, err := explainer.Explain(testContext(t), p)
+		mustNot(t, "Explain", err)
+		if text == "" || strings.Contains(text, "hidden") {
+			t.Errorf("%#v is explained as %q", where, text)
+		}
 	}
 }

@@ -12,6 +12,8 @@
 // differ it drops steps while the difference stays, and writes what is left
 // into testdata/storetest of the engine's package, to be kept as an example.
 //
+// TARN_SEED, TARN_HISTORIES and TARN_STEPS choose the histories.
+//
 // An engine that cannot do something names it as an Exception, with the reason;
 // an exception that names no test fails. The twin has none.
 //
