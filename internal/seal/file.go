@@ -88,10 +88,7 @@ func (r *reader) open() (*keystream, error) {
 	if h == nil || err != nil {
 		return nil, err
 	}
-	if err := r.fs.usable("opened before"); err != nil {
-		return nil, err
-	}
-	stream, err := h.keystream(&r.fs.files)
+	stream, err := r.fs.keystream(h)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -28,9 +28,11 @@ import (
 // header lost or changed later is damage and never an empty file.
 type FS struct {
 	base   vfs.FS
-	files  [KeySize]byte
-	wiped  atomic.Bool
 	random io.Reader
+
+	mu    sync.RWMutex // Wipe against keystream and header
+	files [KeySize]byte
+	wiped bool
 }
 
 var _ vfs.FS = (*FS)(nil)
@@ -54,30 +56,47 @@ func newFS(base vfs.FS, key DataKey, random io.Reader) *FS {
 }
 
 // Wipe forgets the FS's key: nothing can be created or opened any more
-// (fault.Forbidden). Call it after the files are closed.
+// (fault.Forbidden). Files that are open stay so.
 func (s *FS) Wipe() {
-	if !s.wiped.Swap(true) {
-		clear(s.files[:])
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.files[:])
+	s.wiped = true
 }
 
-func (s *FS) usable(name string) error {
-	if s.wiped.Load() {
-		return &fault.Error{Kind: fault.Forbidden, Op: "seal.FS", Detail: "the key of this file system was wiped", Cause: fmt.Errorf("file %s", name)}
+// withKey runs f with the key under which files are sealed.
+func (s *FS) withKey(f func(files *[KeySize]byte) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.wiped {
+		return &fault.Error{Kind: fault.Forbidden, Op: "seal.FS", Detail: "the key of this file system was wiped"}
 	}
-	return nil
+	return f(&s.files)
+}
+
+// newFile makes header and keystream of a new file.
+func (s *FS) newFile() (h *header, stream *keystream, err error) {
+	err = s.withKey(func(files *[KeySize]byte) (err error) {
+		if h, err = newHeader(files, s.random); err == nil {
+			stream, err = h.keystream(files)
+		}
+		return err
+	})
+	return h, stream, err
+}
+
+// keystream gives the keystream of a file with this header.
+func (s *FS) keystream(h *header) (stream *keystream, err error) {
+	err = s.withKey(func(files *[KeySize]byte) (err error) {
+		stream, err = h.keystream(files)
+		return err
+	})
+	return stream, err
 }
 
 // Create makes an empty file for writing, in place of the one of that name.
 func (s *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := s.usable(name); err != nil {
-		return nil, err
-	}
-	h, err := newHeader(&s.files, s.random)
-	if err != nil {
-		return nil, err
-	}
-	stream, err := h.keystream(&s.files)
+	h, stream, err := s.newFile()
 	if err != nil {
 		return nil, err
 	}
@@ -90,9 +109,6 @@ func (s *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, erro
 
 // Open opens a file for reading. A file under another key is fault.Forbidden.
 func (s *FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := s.usable(name); err != nil {
-		return nil, err
-	}
 	base, err := s.base.Open(name, opts...)
 	if err != nil {
 		return nil, err
