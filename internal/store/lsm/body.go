@@ -1,0 +1,139 @@
+package lsm
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+
+	"github.com/tarn-fhir/tarn/internal/seal"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// codec is how a body is kept.
+type codec byte
+
+// The codecs. Persisted.
+const (
+	codecRaw  codec = 0 // as it is
+	codecS2   codec = 1 // S2 block
+	codecDict codec = 2 // S2 block over a dictionary, whose number the header holds
+)
+
+// Dictionaries gives the dictionaries of S2 that bodies are kept over. A
+// dictionary's number stands in every header that used it: once given, a number
+// means the same bytes for ever. A dictionary made of a customer's data is
+// patient data; those that come through this hook are shipped with the program.
+type Dictionaries interface {
+	// For names the dictionary for new bodies of a type; 0 is none.
+	For(t plan.Type) uint64
+	// Bytes gives a dictionary as s2.MakeDict… wrote it; nil: not known.
+	Bytes(number uint64) []byte
+}
+
+// bodies puts bodies away and gets them back.
+type bodies struct {
+	dicts Dictionaries // may be nil
+	mac   *seal.Authenticator
+
+	mu     sync.Mutex
+	parsed map[uint64]*s2.Dict
+}
+
+// macLabel derives the key of the MACs from a store's data key.
+const macLabel = "values mac"
+
+func newBodies(key seal.DataKey, dicts Dictionaries) *bodies {
+	return &bodies{dicts: dicts, mac: seal.NewAuthenticator(key.Derive(macLabel)), parsed: map[uint64]*s2.Dict{}}
+}
+
+func (b *bodies) dict(number uint64) *s2.Dict {
+	if b.dicts == nil || number == 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d, known := b.parsed[number]
+	if !known {
+		d = s2.NewDict(b.dicts.Bytes(number))
+		b.parsed[number] = d
+	}
+	return d
+}
+
+// minCompressed is the size below which S2 gains nothing on JSON, in bytes.
+const minCompressed = 48
+
+// pack compresses a body, into memory of its own.
+func (b *bodies) pack(t plan.Type, body []byte) (packed []byte, how codec, dict uint64) {
+	if len(body) < minCompressed {
+		return append([]byte(nil), body...), codecRaw, 0
+	}
+	if b.dicts != nil {
+		dict = b.dicts.For(t)
+	}
+	if d := b.dict(dict); d != nil {
+		packed, how = d.Encode(nil, body), codecDict
+	} else {
+		packed, how, dict = s2.Encode(nil, body), codecS2, 0
+	}
+	if len(packed) >= len(body) {
+		return append([]byte(nil), body...), codecRaw, 0
+	}
+	return packed, how, dict
+}
+
+func (b *bodies) unpack(packed []byte, how codec, dict uint64) ([]byte, error) {
+	switch how {
+	case codecRaw:
+		return append([]byte(nil), packed...), nil
+	case codecS2:
+		return unpacked(s2.Decode(nil, packed))
+	case codecDict:
+		if d := b.dict(dict); d != nil {
+			return unpacked(d.Decode(nil, packed))
+		}
+		return nil, corrupt("a body needs a dictionary that this program does not have")
+	}
+	return nil, corrupt("a body is kept in a form that is not known")
+}
+
+func unpacked(body []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, corrupt("a body cannot be decompressed")
+	}
+	return body, nil
+}
+
+// binding is what a row's MAC binds it to: the resource and the version, not the
+// store, so that a restore into another store verifies.
+func binding(dst []byte, key plan.Key, version uint64) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(key.Type))
+	dst = binary.BigEndian.AppendUint64(dst, version)
+	return append(dst, key.ID...)
+}
+
+// row makes the value of a row: header, packed body, MAC of both.
+func (b *bodies) row(h *header, packed []byte) []byte {
+	row := h.append(make([]byte, 0, 64+maxIDLen+len(packed)+seal.MACSize))
+	row = append(row, packed...)
+	var room [16 + maxIDLen]byte
+	mac := b.mac.MAC(binding(room[:0], h.key, h.version), row)
+	return append(row, mac[:]...)
+}
+
+// open checks a row and gives its header and packed body.
+func (b *bodies) open(row []byte) (h header, packed []byte, err error) {
+	n := len(row) - seal.MACSize
+	if n < 0 {
+		return header{}, nil, corrupt("a row is too short")
+	}
+	if h, packed, err = parseHeader(row[:n]); err != nil {
+		return header{}, nil, err
+	}
+	var room [16 + maxIDLen]byte
+	if !b.mac.Verify(row[n:], binding(room[:0], h.key, h.version), row[:n]) {
+		return header{}, nil, corrupt("a row does not verify")
+	}
+	return h, packed, nil
+}

@@ -1,0 +1,489 @@
+package lsm
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// cond is a plan.Node ready to be asked block by block.
+type cond interface {
+	// next gives the newest block, not newer than b, that may hold rows which
+	// meet the condition; ok is false when there is none.
+	next(b uint32) (block uint32, ok bool, err error)
+	// keep narrows rows of block b to those that meet the condition. in is used
+	// up.
+	keep(b uint32, in set) (set, error)
+	// bound is how many rows meet the condition at most.
+	bound() (int64, error)
+}
+
+// choosy is a cond that can be asked row by row, which is cheaper when another
+// condition leaves only few rows.
+type choosy interface {
+	cond
+	// expect says how many rows will be asked about at most.
+	expect(rows int64) error
+}
+
+func expect(c cond, rows int64) error {
+	if c, ok := c.(choosy); ok {
+		return c.expect(rows)
+	}
+	return nil
+}
+
+// many is a bound that says nothing.
+const many = math.MaxInt64 / 4
+
+// compile makes a node ready for rows of one type. versions: the rows are
+// versions of any age, and not the current ones.
+func (q *query) compile(node plan.Node, t plan.Type, versions bool) (cond, error) {
+	switch n := node.(type) {
+	case nil:
+		return everything{}, nil
+	case plan.Term:
+		return &term{postings: q.postings(indexPrefix(n.Param, n.Value)), n: -1}, nil
+	case plan.Range:
+		return q.compileRange(n)
+	case plan.Contains:
+		return newScan(q, n.Param, nil, nil, func(v []byte) bool { return bytes.Contains(v, n.Part) }), nil
+	case plan.Updated:
+		return q.compileUpdated(n, versions)
+	case plan.Created:
+		return q.compileCreated(n)
+	case plan.IDs:
+		return q.compileIDs(n, t, versions)
+	case plan.And:
+		return q.compileAll(n, t, versions)
+	case plan.Or:
+		return q.compileAny(n, t, versions)
+	case plan.Not:
+		of, err := q.compile(n.Of, t, versions)
+		return &negation{of}, err
+	case plan.Chain:
+		return q.compileChain(n)
+	case plan.Has:
+		return q.compileHas(n, versions)
+	}
+	return nil, corrupt("a plan with a node of unknown kind")
+}
+
+// everything is met by every row.
+type everything struct{}
+
+func (everything) next(b uint32) (uint32, bool, error)  { return b, true, nil }
+func (everything) keep(_ uint32, in set) (set, error)   { return in, nil }
+func (everything) bound() (int64, error)                { return many, nil }
+func (n *negation) next(b uint32) (uint32, bool, error) { return b, true, nil }
+func (n *negation) bound() (int64, error)               { return many, nil }
+func (n *negation) expect(rows int64) error             { return expect(n.of, rows) }
+func (t *term) keep(b uint32, in set) (set, error)      { return t.postings.keep(b, in) }
+func (l *listed) bound() (int64, error)                 { return l.n, nil }
+func (r *byRow) bound() (int64, error)                  { return many, nil }
+func (s *span) bound() (int64, error)                   { return int64(s.high - min(s.low, s.high)), nil }
+
+// negation is met by the rows that do not meet of.
+type negation struct{ of cond }
+
+func (n *negation) keep(b uint32, in set) (set, error) {
+	out, err := n.of.keep(b, in.clone())
+	if err != nil || out.empty() {
+		return in, err
+	}
+	return in.narrowSet(out, true), nil
+}
+
+// term is met by the rows of one index key.
+type term struct {
+	postings *postings
+	n        int64 // -1: not counted yet
+}
+
+func (t *term) next(b uint32) (uint32, bool, error) {
+	at, _, ok, err := t.postings.at(b)
+	return at, ok, err
+}
+
+func (t *term) bound() (n int64, err error) {
+	if t.n < 0 {
+		t.n, err = t.postings.bound()
+	}
+	return t.n, err
+}
+
+// listed is met by rows that were looked up beforehand.
+type listed struct {
+	blocks map[uint32]set
+	order  []uint32 // newest first
+	n      int64
+}
+
+// list makes a listed of what was gathered.
+func list(gathered map[uint32]*gather) *listed {
+	l := &listed{blocks: make(map[uint32]set, len(gathered))}
+	for b, g := range gathered {
+		s := g.set()
+		l.blocks[b], l.n = s, l.n+int64(s.n)
+		l.order = append(l.order, b)
+	}
+	slices.SortFunc(l.order, func(a, b uint32) int { return int(int64(b) - int64(a)) })
+	return l
+}
+
+func (l *listed) next(b uint32) (uint32, bool, error) {
+	i, _ := slices.BinarySearchFunc(l.order, b, func(at, b uint32) int { return int(int64(b) - int64(at)) })
+	if i == len(l.order) {
+		return 0, false, nil
+	}
+	return l.order[i], true, nil
+}
+
+func (l *listed) keep(b uint32, in set) (set, error) {
+	return in.narrowSet(l.blocks[b], false), nil
+}
+
+// gatherAt is the gather of a block.
+func gatherAt(blocks map[uint32]*gather, b uint32) *gather {
+	g := blocks[b]
+	if g == nil {
+		g = new(gather)
+		blocks[b] = g
+	}
+	return g
+}
+
+// byRow is met by the rows for which test holds.
+type byRow struct {
+	q    *query
+	test func(rid uint64) (bool, error)
+}
+
+func (r *byRow) next(b uint32) (uint32, bool, error) { return b, true, nil }
+
+func (r *byRow) keep(b uint32, in set) (set, error) {
+	var failed error
+	out := in.filter(func(o uint16) bool {
+		if failed != nil {
+			return false
+		}
+		ok, err := r.test(r.q.rid(b, o))
+		failed = err
+		return ok && err == nil
+	}, false)
+	return out, failed
+}
+
+// all is met by the rows that meet every part.
+type all struct {
+	parts []cond // the one with the fewest rows first, once ready
+	ready bool
+}
+
+func (q *query) compileAll(nodes plan.And, t plan.Type, versions bool) (cond, error) {
+	parts, err := q.compileParts(nodes, t, versions)
+	if err != nil {
+		return nil, err
+	}
+	switch len(parts) {
+	case 0:
+		return everything{}, nil
+	case 1:
+		return parts[0], nil
+	}
+	return &all{parts: parts}, nil
+}
+
+func (q *query) compileParts(nodes []plan.Node, t plan.Type, versions bool) ([]cond, error) {
+	parts := make([]cond, 0, len(nodes))
+	for _, node := range nodes {
+		part, err := q.compile(node, t, versions)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
+}
+
+// arrange puts the part with the fewest rows first and tells the others how few
+// there will be.
+func (a *all) arrange() error {
+	if a.ready {
+		return nil
+	}
+	bounds := make(map[cond]int64, len(a.parts))
+	for _, p := range a.parts {
+		n, err := p.bound()
+		if err != nil {
+			return err
+		}
+		bounds[p] = n
+	}
+	slices.SortStableFunc(a.parts, func(x, y cond) int {
+		switch {
+		case bounds[x] < bounds[y]:
+			return -1
+		case bounds[x] > bounds[y]:
+			return 1
+		}
+		return 0
+	})
+	a.ready = true
+	return a.expect(bounds[a.parts[0]])
+}
+
+func (a *all) expect(rows int64) error {
+	if err := a.arrange(); err != nil {
+		return err
+	}
+	first, err := a.parts[0].bound()
+	if err != nil {
+		return err
+	}
+	if rows < first {
+		if err := expect(a.parts[0], rows); err != nil {
+			return err
+		}
+	}
+	for _, p := range a.parts[1:] {
+		if err := expect(p, min(rows, first)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *all) bound() (int64, error) {
+	if err := a.arrange(); err != nil {
+		return 0, err
+	}
+	return a.parts[0].bound()
+}
+
+func (a *all) next(b uint32) (uint32, bool, error) {
+	if err := a.arrange(); err != nil {
+		return 0, false, err
+	}
+	return a.parts[0].next(b)
+}
+
+func (a *all) keep(b uint32, in set) (out set, err error) {
+	if err := a.arrange(); err != nil {
+		return set{}, err
+	}
+	for _, p := range a.parts {
+		if in.empty() {
+			return in, nil
+		}
+		if in, err = p.keep(b, in); err != nil {
+			return set{}, err
+		}
+	}
+	return in, nil
+}
+
+// anyOf is met by the rows that meet one part at least.
+type anyOf struct{ parts []cond }
+
+func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, error) {
+	parts, err := q.compileParts(nodes, t, versions)
+	if err != nil {
+		return nil, err
+	}
+	if len(parts) == 1 {
+		return parts[0], nil
+	}
+	return &anyOf{parts}, nil
+}
+
+func (a *anyOf) expect(rows int64) error {
+	for _, p := range a.parts {
+		if err := expect(p, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *anyOf) bound() (sum int64, err error) {
+	for _, p := range a.parts {
+		n, err := p.bound()
+		if err != nil {
+			return 0, err
+		}
+		sum = min(many, sum+n)
+	}
+	return sum, nil
+}
+
+func (a *anyOf) next(b uint32) (newest uint32, found bool, err error) {
+	for _, p := range a.parts {
+		at, ok, err := p.next(b)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok && (!found || at > newest) {
+			newest, found = at, true
+		}
+	}
+	return newest, found, nil
+}
+
+func (a *anyOf) keep(b uint32, in set) (set, error) {
+	var met gather
+	for _, p := range a.parts {
+		s, err := p.keep(b, in.clone())
+		if err != nil {
+			return set{}, err
+		}
+		met.union(s)
+	}
+	return met.set(), nil
+}
+
+// span is met by the rows from low to high, high excluded.
+type span struct {
+	q         *query
+	low, high uint64
+	versions  bool
+}
+
+func (s *span) next(b uint32) (uint32, bool, error) {
+	if s.low >= s.high || b < s.q.block(s.low) {
+		if s.versions { // a deletion is tested by an older row
+			return b, true, nil
+		}
+		return 0, false, nil
+	}
+	return min(b, s.q.block(s.high-1)), true, nil
+}
+
+func (s *span) keep(b uint32, in set) (set, error) {
+	if s.versions && s.q.as != 0 {
+		if s.low <= s.q.as && s.q.as < s.high {
+			return in, nil
+		}
+		return set{}, nil
+	}
+	first, rows := s.q.rid(b, 0), uint64(1)<<s.q.store.shift
+	low := min(rows, s.low-min(s.low, first))
+	high := min(rows, s.high-min(s.high, first))
+	return in.span(int(low), int(high)), nil
+}
+
+// compileUpdated makes rows of times: Updated never decreases along them.
+func (q *query) compileUpdated(n plan.Updated, versions bool) (cond, error) {
+	low, high, err := q.rowsBetween(n.Low, n.High)
+	return &span{q, low, high, versions}, err
+}
+
+func (q *query) rowsBetween(from, to time.Time) (low, high uint64, err error) {
+	high = q.w
+	if !from.IsZero() {
+		if low, err = q.rowAt(ceilMillis(from)); err != nil {
+			return 0, 0, err
+		}
+	}
+	if !to.IsZero() {
+		if high, err = q.rowAt(ceilMillis(to)); err != nil {
+			return 0, 0, err
+		}
+	}
+	return low, high, nil
+}
+
+// ceilMillis is the first whole millisecond not before t.
+func ceilMillis(t time.Time) int64 {
+	ms := t.UnixMilli()
+	if fromMillis(ms).Before(t) {
+		ms++
+	}
+	return ms
+}
+
+// rowAt finds the first row before w that was made at a time or later.
+func (q *query) rowAt(ms int64) (uint64, error) {
+	it, err := q.iter([]byte{spaceBody}, rowKey(spaceBody, q.w))
+	if err != nil {
+		return 0, err
+	}
+	low, high := uint64(0), q.w // the answer lies from low to high
+	for low < high {
+		if err := q.step(); err != nil {
+			return 0, err
+		}
+		middle := low + (high-low)/2
+		rid, updated, ok, err := q.firstFrom(it, middle)
+		switch {
+		case err != nil:
+			return 0, err
+		case !ok, rid >= high:
+			high = middle
+		case updated >= ms: // and there is none from middle to rid
+			high = middle
+		default:
+			low = rid + 1
+		}
+	}
+	return low, nil
+}
+
+// firstFrom reads number and time of the first row from rid on.
+func (q *query) firstFrom(it *pebble.Iterator, rid uint64) (at uint64, updated int64, ok bool, err error) {
+	if !it.SeekGE(rowKey(spaceBody, rid)) {
+		return 0, 0, false, it.Error()
+	}
+	if at, err = keyRID(it.Key()); err != nil {
+		return 0, 0, false, err
+	}
+	row, err := it.ValueAndErr()
+	if err != nil {
+		return 0, 0, false, err
+	}
+	h, _, err := parseHeader(row)
+	return at, h.updated, err == nil, err
+}
+
+// compileCreated looks at headers: a later version of a resource has the time
+// of its first. None is older than its resource, which bounds the rows.
+func (q *query) compileCreated(n plan.Created) (cond, error) {
+	low, _, err := q.rowsBetween(n.Low, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	test := &byRow{q, func(rid uint64) (bool, error) {
+		h, err := q.header(rid)
+		return err == nil && n.Holds(fromMillis(h.created)), err
+	}}
+	return &all{parts: []cond{&span{q: q, low: low, high: q.w}, test}}, nil
+}
+
+// compileIDs looks the ids up.
+func (q *query) compileIDs(n plan.IDs, t plan.Type, versions bool) (cond, error) {
+	if versions {
+		return &byRow{q, func(rid uint64) (bool, error) {
+			h, err := q.header(rid)
+			return err == nil && slices.Contains(n.IDs, h.key.ID), err
+		}}, nil
+	}
+	found := map[uint32]*gather{}
+	for _, id := range n.IDs {
+		if err := q.look(1); err != nil {
+			return nil, err
+		}
+		p, err := q.pointer(q.store.hash.Self(plan.Key{Type: t, ID: id}))
+		if err != nil {
+			return nil, err
+		}
+		if p.alive() {
+			gatherAt(found, q.block(p.rid)).add(q.store.ord(p.rid))
+		}
+	}
+	return list(found), nil
+}

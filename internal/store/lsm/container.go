@@ -1,0 +1,386 @@
+package lsm
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+)
+
+// A container is a set of rows of one block, each as its ord: the row number's
+// low bits. On disk it has one of two forms; the first byte says which, and
+// leaves room for others (runs).
+//
+//	00 ord:2 …              little-endian, ascending, 1 to 4096 of them
+//	01 count-1:2 word:8 …   little-endian, 1024 words: bit o&63 of word o>>6
+const (
+	formArray  = 0x00
+	formBitmap = 0x01
+
+	// maxArray is where a bitmap becomes the smaller form.
+	maxArray = 4096
+
+	words      = 1024 // 64-bit words of a bitmap
+	bitmapSize = 1 + 2 + words*8
+)
+
+type bitmap [words]uint64
+
+// countContainer gives the size of an encoded container, without reading it.
+func countContainer(c []byte) (int, error) {
+	switch {
+	case len(c) == 0:
+		return 0, nil
+	case c[0] == formArray && len(c)%2 == 1:
+		return len(c) / 2, nil
+	case c[0] == formBitmap && len(c) == bitmapSize:
+		return int(binary.LittleEndian.Uint16(c[1:])) + 1, nil
+	}
+	return 0, corrupt("a container has a wrong form")
+}
+
+// appendArray encodes ascending ords, at most maxArray.
+func appendArray(dst []byte, ords []uint16) []byte {
+	dst = append(slices.Grow(dst, 1+2*len(ords)), formArray)
+	for _, o := range ords {
+		dst = binary.LittleEndian.AppendUint16(dst, o)
+	}
+	return dst
+}
+
+// appendBitmap encodes a bitmap of n > 0 ords.
+func appendBitmap(dst []byte, b *bitmap, n int) []byte {
+	dst = append(slices.Grow(dst, bitmapSize), formBitmap)
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(n-1))
+	for _, w := range b {
+		dst = binary.LittleEndian.AppendUint64(dst, w)
+	}
+	return dst
+}
+
+// appendOrds encodes ascending ords.
+func appendOrds(dst []byte, ords []uint16) []byte {
+	if len(ords) <= maxArray {
+		return appendArray(dst, ords)
+	}
+	var b bitmap
+	for _, o := range ords {
+		b[o>>6] |= 1 << (o & 63)
+	}
+	return appendBitmap(dst, &b, len(ords))
+}
+
+// set is a set of ords in memory. The zero set is empty. Methods that narrow
+// work in place: a set has one owner.
+type set struct {
+	ords []uint16 // ascending; not used when bits is set
+	bits *bitmap
+	n    int
+}
+
+func (s set) empty() bool { return s.n == 0 }
+
+// load decodes a container into s, using its room.
+func (s *set) load(c []byte) error {
+	n, err := countContainer(c)
+	if err != nil || n == 0 {
+		s.n, s.ords, s.bits = 0, s.ords[:0], nil
+		return err
+	}
+	s.n = n
+	if c[0] == formArray {
+		s.bits, s.ords = nil, slices.Grow(s.ords[:0], n)[:n]
+		for i := range s.ords {
+			s.ords[i] = binary.LittleEndian.Uint16(c[1+2*i:])
+		}
+		return nil
+	}
+	if s.bits == nil {
+		s.bits = new(bitmap)
+	}
+	for i := range s.bits {
+		s.bits[i] = binary.LittleEndian.Uint64(c[3+8*i:])
+	}
+	return nil
+}
+
+func (s set) clone() set {
+	if s.bits != nil {
+		copied := *s.bits
+		s.bits = &copied
+		return s
+	}
+	s.ords = slices.Clone(s.ords[:s.n])
+	return s
+}
+
+// has reports whether o is in s.
+func (s set) has(o uint16) bool {
+	if s.bits != nil {
+		return s.bits[o>>6]>>(o&63)&1 == 1
+	}
+	_, found := slices.BinarySearch(s.ords[:s.n], o)
+	return found
+}
+
+// filter keeps the ords for which ok holds, or does not hold when out is set.
+func (s set) filter(ok func(o uint16) bool, out bool) set {
+	if s.bits != nil {
+		s = s.toArray()
+	}
+	kept := s.ords[:0]
+	for _, o := range s.ords[:s.n] {
+		if ok(o) != out {
+			kept = append(kept, o)
+		}
+	}
+	return set{ords: kept, n: len(kept)}
+}
+
+func (s set) toArray() set {
+	ords := make([]uint16, 0, s.n)
+	for i, w := range s.bits {
+		for ; w != 0; w &= w - 1 {
+			ords = append(ords, uint16(i<<6|bits.TrailingZeros64(w)))
+		}
+	}
+	return set{ords: ords, n: len(ords)}
+}
+
+// all lists the ords, ascending, in memory of its own or of s.
+func (s set) all() []uint16 {
+	if s.bits != nil {
+		return s.toArray().ords
+	}
+	return s.ords[:s.n]
+}
+
+// narrow keeps what is in the encoded container c, or what is not (out).
+func (s set) narrow(c []byte, out bool) (set, error) {
+	n, err := countContainer(c)
+	switch {
+	case err != nil:
+		return set{}, err
+	case n == 0 && out:
+		return s, nil
+	case n == 0:
+		return set{}, nil
+	case s.n == 0:
+		return s, nil
+	case c[0] == formBitmap && s.bits != nil:
+		return s.narrowWords(c[3:], out), nil
+	case c[0] == formBitmap:
+		return s.filter(func(o uint16) bool { return c[3+int(o>>3)]>>(o&7)&1 == 1 }, out), nil
+	case s.bits != nil:
+		return s.narrowByArray(c[1:], n, out), nil
+	default:
+		return s.narrowArrays(c[1:], n, out), nil
+	}
+}
+
+func (s set) narrowWords(c []byte, out bool) set {
+	n := 0
+	for i := range s.bits {
+		w := binary.LittleEndian.Uint64(c[8*i:])
+		if out {
+			w = ^w
+		}
+		s.bits[i] &= w
+		n += bits.OnesCount64(s.bits[i])
+	}
+	s.n = n
+	return s
+}
+
+// narrowByArray narrows a bitmap by an encoded array.
+func (s set) narrowByArray(c []byte, n int, out bool) set {
+	if out {
+		for i := range n {
+			o := binary.LittleEndian.Uint16(c[2*i:])
+			s.n -= int(s.bits[o>>6] >> (o & 63) & 1)
+			s.bits[o>>6] &^= 1 << (o & 63)
+		}
+		return s
+	}
+	kept := make([]uint16, 0, min(n, s.n))
+	for i := range n {
+		if o := binary.LittleEndian.Uint16(c[2*i:]); s.has(o) {
+			kept = append(kept, o)
+		}
+	}
+	return set{ords: kept, n: len(kept)}
+}
+
+// gallopFactor is how much longer one side must be for a search by doubling
+// steps to beat walking both.
+const gallopFactor = 16
+
+// narrowArrays narrows an array by an encoded array of n ords.
+func (s set) narrowArrays(c []byte, n int, out bool) set {
+	at := func(i int) uint16 { return binary.LittleEndian.Uint16(c[2*i:]) }
+	kept, j := s.ords[:0], 0
+	for _, o := range s.ords[:s.n] {
+		if n > gallopFactor*s.n {
+			j = gallop(at, j, n, o)
+		}
+		for j < n && at(j) < o {
+			j++
+		}
+		if (j < n && at(j) == o) != out {
+			kept = append(kept, o)
+		}
+	}
+	return set{ords: kept, n: len(kept)}
+}
+
+// gallop gives a place from j on before which every ord is smaller than o, near
+// the first that is not.
+func gallop(at func(int) uint16, j, n int, o uint16) int {
+	step := 1
+	for j+step < n && at(j+step) < o {
+		j += step
+		step *= 2
+	}
+	for ; step > 1; step /= 2 {
+		if j+step/2 < n && at(j+step/2) < o {
+			j += step / 2
+		}
+	}
+	return j
+}
+
+// narrowSet is narrow for a set.
+func (s set) narrowSet(t set, out bool) set {
+	if s.bits != nil && t.bits != nil {
+		n := 0
+		for i, w := range t.bits {
+			if out {
+				w = ^w
+			}
+			s.bits[i] &= w
+			n += bits.OnesCount64(s.bits[i])
+		}
+		s.n = n
+		return s
+	}
+	return s.filter(t.has, out)
+}
+
+// span keeps the ords from low to high, high excluded.
+func (s set) span(low, high int) set {
+	if s.bits == nil {
+		from, _ := slices.BinarySearchFunc(s.ords[:s.n], low, func(o uint16, at int) int { return int(o) - at })
+		to, _ := slices.BinarySearchFunc(s.ords[:s.n], high, func(o uint16, at int) int { return int(o) - at })
+		return set{ords: s.ords[from:max(from, to)], n: max(0, to-from)}
+	}
+	s.n = 0
+	for i := range s.bits {
+		s.bits[i] &= wordSpan(i<<6, low, high)
+		s.n += bits.OnesCount64(s.bits[i])
+	}
+	return s
+}
+
+// wordSpan is a word that begins at bit base, with the bits from low to high.
+func wordSpan(base, low, high int) uint64 {
+	w := ^uint64(0)
+	if low > base {
+		w = w << min(low-base, 64)
+	}
+	if high < base+64 {
+		w &= 1<<max(high-base, 0) - 1
+	}
+	return w
+}
+
+// gather builds a set from pieces in any order: rows of an index range, or the
+// operands of a merge.
+type gather struct {
+	ords   []uint16
+	bits   *bitmap
+	jumbld bool // ords are not strictly ascending
+}
+
+func (g *gather) add(o uint16) {
+	if g.bits != nil {
+		g.bits[o>>6] |= 1 << (o & 63)
+		return
+	}
+	g.jumbld = g.jumbld || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= o
+	g.ords = append(g.ords, o)
+	if len(g.ords) > maxArray {
+		g.toBits()
+	}
+}
+
+func (g *gather) toBits() {
+	if g.bits == nil {
+		g.bits = new(bitmap)
+	}
+	for _, o := range g.ords {
+		g.bits[o>>6] |= 1 << (o & 63)
+	}
+	g.ords, g.jumbld = g.ords[:0], false
+}
+
+// merge adds an encoded container.
+func (g *gather) merge(c []byte) error {
+	n, err := countContainer(c)
+	if err != nil || n == 0 {
+		return err
+	}
+	if c[0] == formArray {
+		for i := range n {
+			g.add(binary.LittleEndian.Uint16(c[1+2*i:]))
+		}
+		return nil
+	}
+	g.toBits()
+	for i := range g.bits {
+		g.bits[i] |= binary.LittleEndian.Uint64(c[3+8*i:])
+	}
+	return nil
+}
+
+func (g *gather) union(s set) {
+	if s.bits == nil {
+		for _, o := range s.ords[:s.n] {
+			g.add(o)
+		}
+		return
+	}
+	g.toBits()
+	for i, w := range s.bits {
+		g.bits[i] |= w
+	}
+}
+
+// set gives what was gathered; the gather must not be used any more.
+func (g *gather) set() set {
+	if g.bits != nil {
+		n := 0
+		for _, w := range g.bits {
+			n += bits.OnesCount64(w)
+		}
+		return set{bits: g.bits, n: n}
+	}
+	if g.jumbld {
+		slices.Sort(g.ords)
+		g.ords = slices.Compact(g.ords)
+	}
+	return set{ords: g.ords, n: len(g.ords)}
+}
+
+// encode gives the container of what was gathered.
+func (g *gather) encode() []byte {
+	s := g.set()
+	switch {
+	case s.n == 0:
+		return nil
+	case s.n <= maxArray:
+		return appendArray(nil, s.all())
+	case s.bits == nil:
+		return appendOrds(nil, s.ords)
+	default:
+		return appendBitmap(nil, s.bits, s.n)
+	}
+}

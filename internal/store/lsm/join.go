@@ -1,0 +1,318 @@
+package lsm
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// joinProbe is how many resources at the other end of a join are gathered
+// without asking whether looking at rows would be cheaper.
+const joinProbe = 256
+
+// join is a Chain or a Has: which rows meet it is found from the other end
+// (gathered), or row by row (test), whichever end has fewer resources.
+type join struct {
+	q       *query
+	other   *arms
+	gather  func() (*listed, error)
+	test    func(rid uint64) (bool, error)
+	rowwise bool // gather does not apply
+
+	limit int64 // of other; -1: not asked yet
+	done  *listed
+	rows  *byRow
+}
+
+func newJoin(q *query, other *arms) *join { return &join{q: q, other: other, limit: -1} }
+
+func (j *join) bound() (int64, error) {
+	if j.rowwise {
+		return many, nil
+	}
+	if j.limit < 0 {
+		n, err := j.other.bound()
+		if err != nil {
+			return 0, err
+		}
+		j.limit = n
+	}
+	if j.limit > joinProbe || j.rows != nil {
+		return many, nil
+	}
+	if err := j.load(); err != nil {
+		return 0, err
+	}
+	return j.done.n, nil
+}
+
+func (j *join) expect(rows int64) error {
+	if _, err := j.bound(); err != nil {
+		return err
+	}
+	if j.rowwise || j.done == nil && rows < j.limit {
+		j.rows = &byRow{j.q, j.test}
+	}
+	return nil
+}
+
+func (j *join) load() (err error) {
+	if j.done == nil {
+		j.done, err = j.gather()
+	}
+	return err
+}
+
+func (j *join) next(b uint32) (uint32, bool, error) {
+	if j.rows != nil || j.rowwise {
+		return b, true, nil
+	}
+	if err := j.load(); err != nil {
+		return 0, false, err
+	}
+	return j.done.next(b)
+}
+
+func (j *join) keep(b uint32, in set) (set, error) {
+	if j.rows != nil || j.rowwise {
+		return (&byRow{j.q, j.test}).keep(b, in)
+	}
+	if err := j.load(); err != nil {
+		return set{}, err
+	}
+	return j.done.keep(b, in)
+}
+
+// compileChain: from the other end, the self hashes of the targets are looked
+// up as values; row by row, the row's references are followed.
+func (q *query) compileChain(n plan.Chain) (cond, error) {
+	to, err := q.arms(n.To)
+	if err != nil {
+		return nil, err
+	}
+	j := newJoin(q, to)
+	j.gather = func() (*listed, error) { return q.gatherSources(n.Params, to) }
+	j.test = func(rid uint64) (bool, error) {
+		targets, err := q.references(rid, n.Params)
+		if err != nil {
+			return false, err
+		}
+		for _, self := range targets {
+			if met, err := q.isCurrent(self, to); err != nil || met {
+				return met, err
+			}
+		}
+		return false, nil
+	}
+	return j, nil
+}
+
+// gatherSources finds the rows that point to one of the targets.
+func (q *query) gatherSources(params []plan.Param, targets *arms) (*listed, error) {
+	selves, err := q.selves(targets)
+	if err != nil {
+		return nil, err
+	}
+	found := map[uint32]*gather{}
+	for _, param := range params {
+		lower, upper := indexBounds(param, nil, nil)
+		it, err := q.iter(lower, upper)
+		if err != nil {
+			return nil, err
+		}
+		for i := range selves { // ascending, so that each seek begins where the last one ended
+			if err := q.step(); err != nil {
+				return nil, err
+			}
+			for ok := it.SeekPrefixGE(appendBlock(indexPrefix(param, selves[i][:]), ^uint32(0))); ok; ok = it.Next() {
+				if err := q.look(1); err != nil {
+					return nil, err
+				}
+				container, err := it.ValueAndErr()
+				if err != nil {
+					return nil, err
+				}
+				if err := gatherAt(found, keyBlock(it.Key())).merge(container); err != nil {
+					return nil, err
+				}
+			}
+			if err := it.Error(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list(found), nil
+}
+
+// selves lists the self hashes of resources, ascending.
+func (q *query) selves(of *arms) ([]plan.Hash, error) {
+	newest, ok := q.newestBlock()
+	if !ok {
+		return nil, nil
+	}
+	var found []plan.Hash
+	err := of.each(newest, func(b uint32, rows set) (bool, error) {
+		for _, o := range rows.all() {
+			f, err := q.facts(q.rid(b, o))
+			if err != nil {
+				return false, err
+			}
+			self, err := f.self()
+			if err != nil {
+				return false, err
+			}
+			found = append(found, self)
+		}
+		return true, nil
+	})
+	slices.SortFunc(found, compareHashes)
+	return found, err
+}
+
+func compareHashes(a, b plan.Hash) int { return bytes.Compare(a[:], b[:]) }
+
+// references lists what a row's entries of some params point to.
+func (q *query) references(rid uint64, params []plan.Param) (found []plan.Hash, err error) {
+	f, err := q.facts(rid)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	err = f.each(func(param plan.Param, value []byte) bool {
+		if len(value) == hashSize && slices.Contains(params, param) {
+			found = append(found, plan.Hash(value))
+		}
+		return true
+	})
+	return found, err
+}
+
+// isCurrent reports whether the resource of a self hash is one of the arms'.
+func (q *query) isCurrent(self plan.Hash, of *arms) (bool, error) {
+	if err := q.look(1); err != nil {
+		return false, err
+	}
+	p, err := q.pointer(self)
+	if err != nil || !p.alive() {
+		return false, err
+	}
+	rows, err := of.within(q.block(p.rid), set{ords: []uint16{q.store.ord(p.rid)}, n: 1})
+	return !rows.empty(), err
+}
+
+// compileHas: from the other end, the references of the sources are followed;
+// row by row, the row's self hash is looked up as a value. Only that way finds
+// versions that are not current.
+func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
+	from, err := q.arms(n.From)
+	if err != nil {
+		return nil, err
+	}
+	j := newJoin(q, from)
+	j.rowwise = versions
+	j.gather = func() (*listed, error) { return q.gatherTargets(n.Params, from) }
+	j.test = func(rid uint64) (bool, error) {
+		f, err := q.facts(rid)
+		if err != nil || f == nil {
+			return false, err
+		}
+		self, err := f.self()
+		if err != nil {
+			return false, err
+		}
+		return q.isPointedTo(self, n.Params, from)
+	}
+	return j, nil
+}
+
+// gatherTargets finds the current rows that one of the sources points to.
+func (q *query) gatherTargets(params []plan.Param, sources *arms) (*listed, error) {
+	newest, ok := q.newestBlock()
+	if !ok {
+		return list(nil), nil
+	}
+	targets := map[plan.Hash]struct{}{}
+	err := sources.each(newest, func(b uint32, rows set) (bool, error) {
+		for _, o := range rows.all() {
+			found, err := q.references(q.rid(b, o), params)
+			if err != nil {
+				return false, err
+			}
+			for _, self := range found {
+				targets[self] = struct{}{}
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return q.currentRows(targets)
+}
+
+// currentRows finds the current versions of resources that are not deleted.
+func (q *query) currentRows(of map[plan.Hash]struct{}) (*listed, error) {
+	sorted := make([]plan.Hash, 0, len(of))
+	for self := range of {
+		sorted = append(sorted, self)
+	}
+	slices.SortFunc(sorted, compareHashes)
+	found := map[uint32]*gather{}
+	for _, self := range sorted {
+		if err := q.look(1); err != nil {
+			return nil, err
+		}
+		p, err := q.pointer(self)
+		if err != nil {
+			return nil, err
+		}
+		if p.alive() {
+			gatherAt(found, q.block(p.rid)).add(q.store.ord(p.rid))
+		}
+	}
+	return list(found), nil
+}
+
+// isPointedTo reports whether one of the sources has an entry of one of the
+// params that equals self.
+func (q *query) isPointedTo(self plan.Hash, params []plan.Param, sources *arms) (bool, error) {
+	newest, ok := q.newestBlock()
+	if !ok {
+		return false, nil
+	}
+	for _, param := range params {
+		p := q.postings(indexPrefix(param, self[:]))
+		met, err := q.anyWithin(p, newest, sources)
+		if err != nil || met {
+			return met, err
+		}
+		if err := q.dropIter(p.it); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// anyWithin reports whether a posting holds a row of the arms.
+func (q *query) anyWithin(p *postings, from uint32, of *arms) (bool, error) {
+	for b := from; ; b-- {
+		at, container, ok, err := p.at(b)
+		if err != nil || !ok {
+			return false, err
+		}
+		var rows set
+		if err := rows.load(container); err != nil {
+			return false, err
+		}
+		if err := q.look(rows.n); err != nil {
+			return false, err
+		}
+		if rows, err = of.within(at, rows); err != nil || !rows.empty() {
+			return !rows.empty(), err
+		}
+		if at == 0 {
+			return false, nil
+		}
+		b = at
+	}
+}

@@ -1,0 +1,233 @@
+package lsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// query is one question under way: what it reads with, and how much it may.
+type query struct {
+	*reader
+	ctx    context.Context
+	work   int64 // rows that may be looked at; 0: no bound
+	looked int64
+	ticks  int
+	iters  []*pebble.Iterator
+
+	factRows, bodyRows *rows
+
+	deadBlock uint32 // of deadRows
+	deadRows  []byte
+	deadKnown bool
+
+	// as stands for the row under test where versions are asked for and a
+	// deletion is tested by the entries of the version before; 0: itself.
+	as uint64
+}
+
+func newQuery(ctx context.Context, r *reader, work int64) *query {
+	return &query{reader: r, ctx: ctx, work: work}
+}
+
+// close lets go of what the query holds; it gives err, or what went wrong there.
+func (q *query) close(err error) error {
+	for _, it := range q.iters {
+		err = errors.Join(err, it.Close())
+	}
+	q.iters = nil
+	return err
+}
+
+func (q *query) iter(lower, upper []byte) (*pebble.Iterator, error) {
+	it, err := q.r.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	q.iters = append(q.iters, it)
+	return it, nil
+}
+
+// dropIter closes an iterator before the query ends.
+func (q *query) dropIter(it *pebble.Iterator) error {
+	if it == nil {
+		return nil
+	}
+	if i := slices.Index(q.iters, it); i >= 0 {
+		q.iters = slices.Delete(q.iters, i, i+1)
+	}
+	return it.Close()
+}
+
+// tickInterval is after how many steps a query looks whether it should go on.
+const tickInterval = 64
+
+// look counts n rows looked at.
+func (q *query) look(n int) error {
+	q.looked += int64(n)
+	if q.work > 0 && q.looked > q.work {
+		return fault.New(fault.TooCostly, "lsm.Search", "more rows to look at than allowed")
+	}
+	return q.step()
+}
+
+// step is called in every loop that may be long.
+func (q *query) step() error {
+	if q.ticks++; q.ticks%tickInterval != 1 {
+		return nil
+	}
+	if q.store.closing.Load() {
+		return storeClosed("lsm.Search")
+	}
+	return ended(q.ctx, "lsm.Search")
+}
+
+func (q *query) block(rid uint64) uint32       { return uint32(rid >> q.store.shift) }
+func (q *query) rid(b uint32, o uint16) uint64 { return uint64(b)<<q.store.shift | uint64(o) }
+
+// newestBlock is the block of the newest row; ok is false when there is none.
+func (q *query) newestBlock() (b uint32, ok bool) {
+	if q.w == 0 {
+		return 0, false
+	}
+	return q.block(q.w - 1), true
+}
+
+// facts reads what a version is found by; nil for deletions.
+func (q *query) facts(rid uint64) (facts, error) {
+	if err := q.look(1); err != nil {
+		return nil, err
+	}
+	if q.factRows == nil {
+		it, err := q.iter([]byte{spaceFacts}, []byte{spaceFacts + 1})
+		if err != nil {
+			return nil, err
+		}
+		q.factRows = &rows{spaceFacts, it}
+	}
+	return q.factRows.get(rid)
+}
+
+// header reads a row's header.
+func (q *query) header(rid uint64) (header, error) {
+	if err := q.look(1); err != nil {
+		return header{}, err
+	}
+	if q.bodyRows == nil {
+		it, err := q.iter([]byte{spaceBody}, []byte{spaceBody + 1})
+		if err != nil {
+			return header{}, err
+		}
+		q.bodyRows = &rows{spaceBody, it}
+	}
+	row, err := q.bodyRows.get(rid)
+	if err != nil {
+		return header{}, err
+	}
+	h, _, err := q.store.bodies.open(row)
+	return h, err
+}
+
+// dead gives the container of superseded rows of a block, valid until it is
+// asked for another.
+func (q *query) dead(b uint32) ([]byte, error) {
+	if q.deadKnown && q.deadBlock == b {
+		return q.deadRows, nil
+	}
+	value, _, err := get(q.r, deadKey(b))
+	q.deadBlock, q.deadRows, q.deadKnown = b, value, err == nil
+	return value, err
+}
+
+// postings walks the containers of one key prefix from the newest block to the
+// oldest. It seeks back when it is asked to.
+type postings struct {
+	q      *query
+	prefix []byte // with room for a block
+	it     *pebble.Iterator
+	from   uint32 // where the iterator stands is the answer from here to there
+	sought bool
+}
+
+func (q *query) postings(prefix []byte) *postings {
+	return &postings{q: q, prefix: bytes.Clone(prefix)}
+}
+
+// at gives the newest block that is not newer than b, with its container,
+// which is valid until the next call.
+func (p *postings) at(b uint32) (block uint32, container []byte, ok bool, err error) {
+	if p.it == nil {
+		if p.it, err = p.q.iter(p.prefix, plan.Successor(p.prefix)); err != nil {
+			return 0, nil, false, err
+		}
+	}
+	if err := p.q.step(); err != nil {
+		return 0, nil, false, err
+	}
+	valid := p.it.Valid()
+	switch {
+	case !p.sought || b > p.from:
+		valid = p.seek(b)
+	case valid && keyBlock(p.it.Key()) > b:
+		p.from = keyBlock(p.it.Key()) - 1
+		if valid = p.it.Next(); valid && keyBlock(p.it.Key()) > b {
+			valid = p.seek(b)
+		}
+	}
+	if !valid {
+		return 0, nil, false, p.it.Error()
+	}
+	container, err = p.it.ValueAndErr()
+	return keyBlock(p.it.Key()), container, err == nil, err
+}
+
+func (p *postings) seek(b uint32) bool {
+	p.sought, p.from = true, b
+	return p.it.SeekPrefixGE(appendBlock(p.prefix, b))
+}
+
+// maxBoundBlocks is how many containers are counted for an exact bound; beyond
+// it the rest is taken to be like the part that was counted.
+const maxBoundBlocks = 4096
+
+// bound counts the rows of all containers.
+func (p *postings) bound() (n int64, err error) {
+	newest, ok := p.q.newestBlock()
+	if !ok {
+		return 0, nil
+	}
+	b, counted := newest, 0
+	for {
+		at, container, ok, err := p.at(b)
+		if err != nil || !ok {
+			return n, err
+		}
+		size, err := countContainer(container)
+		if err != nil {
+			return 0, err
+		}
+		n += int64(size)
+		if counted++; counted == maxBoundBlocks {
+			return n * (int64(newest) + 1) / int64(newest-at+1), nil
+		}
+		if at == 0 {
+			return n, nil
+		}
+		b = at - 1
+	}
+}
+
+// keep narrows a set to the rows of the container of block b.
+func (p *postings) keep(b uint32, in set) (set, error) {
+	at, container, ok, err := p.at(b)
+	if err != nil || !ok || at != b {
+		return set{}, err
+	}
+	return in.narrow(container, false)
+}

@@ -1,0 +1,286 @@
+package lsm
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// The forms of a row of keyspace 01: its first byte.
+const (
+	formVersion = 0x01 // a version of a resource, or its deletion
+	formPurge   = 0x02 // the fact that a resource was purged, for Follow
+)
+
+// The flags of a row: its second byte.
+const flagDeleted = 0x01
+
+// header is what stands before a version's body.
+type header struct {
+	purge   bool
+	deleted bool
+	codec   codec
+	dict    uint64 // codecDict: which dictionary
+	key     plan.Key
+	version uint64
+	commit  uint64 // number of the commit that made this row
+	left    uint64 // rows of that commit behind this one
+	updated int64  // milliseconds since 1970
+	created int64  // milliseconds since 1970, of version 1
+	tag     byte
+}
+
+// idUUID is the length byte of an id that is a UUID in canonical lower case,
+// kept as its 16 bytes; other ids follow their length, 1 to 64.
+const idUUID = 0
+
+const maxIDLen = 64
+
+// append writes the header: form, flags, codec, tag, then numbers as varints,
+// then the id.
+func (h *header) append(dst []byte) []byte {
+	form, flags := byte(formVersion), byte(0)
+	if h.purge {
+		form = formPurge
+	}
+	if h.deleted {
+		flags |= flagDeleted
+	}
+	dst = append(dst, form, flags, byte(h.codec), h.tag)
+	if h.codec == codecDict {
+		dst = binary.AppendUvarint(dst, h.dict)
+	}
+	dst = binary.AppendUvarint(dst, uint64(h.key.Type))
+	dst = binary.AppendUvarint(dst, h.version)
+	dst = binary.AppendUvarint(dst, h.commit)
+	dst = binary.AppendUvarint(dst, h.left)
+	dst = binary.AppendVarint(dst, h.updated)
+	dst = binary.AppendVarint(dst, h.updated-h.created)
+	return appendID(dst, h.key.ID)
+}
+
+func appendID(dst []byte, id string) []byte {
+	if raw, ok := parseUUID(id); ok {
+		return append(append(dst, idUUID), raw[:]...)
+	}
+	return append(append(dst, byte(len(id))), id...)
+}
+
+// uuidDashes are the places of the dashes in a UUID's text (RFC 9562, 4).
+var uuidDashes = [...]int{8, 13, 18, 23}
+
+const uuidTextLen = 36
+
+// parseUUID reads the canonical lower-case form, and no other.
+func parseUUID(id string) (raw [16]byte, ok bool) {
+	if len(id) != uuidTextLen {
+		return raw, false
+	}
+	var text [32]byte
+	n := 0
+	for i := range len(id) {
+		c := id[i]
+		if i == uuidDashes[0] || i == uuidDashes[1] || i == uuidDashes[2] || i == uuidDashes[3] {
+			if c != '-' {
+				return raw, false
+			}
+			continue
+		}
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+			return raw, false
+		}
+		text[n] = c
+		n++
+	}
+	_, err := hex.Decode(raw[:], text[:])
+	return raw, err == nil
+}
+
+func formatUUID(raw []byte) string {
+	var text [uuidTextLen]byte
+	at := 0
+	for i, b := range raw {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
+		}
+		const digits = "0123456789abcdef"
+		text[at], text[at+1] = digits[b>>4], digits[b&15]
+		at += 2
+	}
+	return string(text[:])
+}
+
+// fields reads numbers and bytes one after the other; after the first that is
+// not there, everything reads as zero and bad is set.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) take(n int) []byte {
+	if n < 0 || n > len(f.b) {
+		f.bad, f.b = true, nil
+		return nil
+	}
+	out := f.b[:n:n]
+	f.b = f.b[n:]
+	return out
+}
+
+func (f *fields) byte() byte {
+	if b := f.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (f *fields) uvarint() uint64 {
+	v, n := binary.Uvarint(f.b)
+	if n <= 0 {
+		n = -1
+	}
+	f.take(n)
+	return v
+}
+
+func (f *fields) varint() int64 {
+	v, n := binary.Varint(f.b)
+	if n <= 0 {
+		n = -1
+	}
+	f.take(n)
+	return v
+}
+
+func (f *fields) id() string {
+	n := int(f.byte())
+	switch {
+	case f.bad || n > maxIDLen:
+		f.bad = true
+		return ""
+	case n == idUUID:
+		if raw := f.take(16); raw != nil {
+			return formatUUID(raw)
+		}
+		return ""
+	default:
+		return string(f.take(n))
+	}
+}
+
+// parseHeader reads a header and gives what stands behind it.
+func parseHeader(row []byte) (h header, rest []byte, err error) {
+	f := fields{b: row}
+	form, flags := f.byte(), f.byte()
+	h.purge, h.deleted = form == formPurge, flags&flagDeleted != 0
+	h.codec, h.tag = codec(f.byte()), f.byte()
+	if h.codec == codecDict {
+		h.dict = f.uvarint()
+	}
+	typ := f.uvarint()
+	h.key.Type = plan.Type(typ)
+	h.version, h.commit, h.left = f.uvarint(), f.uvarint(), f.uvarint()
+	h.updated = f.varint()
+	h.created = h.updated - f.varint()
+	h.key.ID = f.id()
+	if f.bad || form != formVersion && form != formPurge || flags&^flagDeleted != 0 || typ > 0xffff {
+		return header{}, nil, corrupt("the header of a row has a wrong form")
+	}
+	return h, f.b, nil
+}
+
+func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+// record is the header as the contract gives it, without the body.
+func (h *header) record() store.Record {
+	return store.Record{
+		Key: h.key, Version: h.version, Updated: fromMillis(h.updated), Created: fromMillis(h.created),
+		Deleted: h.deleted, Tag: h.tag,
+	}
+}
+
+// pointer is the current version of a resource: a value of keyspace 02.
+type pointer struct {
+	rid     uint64
+	version uint64
+	updated int64 // milliseconds since 1970
+	created int64
+	deleted bool
+	found   bool // false: there is no such resource
+}
+
+func (p *pointer) alive() bool { return p.found && !p.deleted }
+
+func (p *pointer) append(dst []byte) []byte {
+	flags := byte(0)
+	if p.deleted {
+		flags |= flagDeleted
+	}
+	dst = append(appendRID(dst, p.rid), flags)
+	dst = binary.AppendUvarint(dst, p.version)
+	dst = binary.AppendVarint(dst, p.updated)
+	return binary.AppendVarint(dst, p.updated-p.created)
+}
+
+func parsePointer(value []byte) (pointer, error) {
+	f := fields{b: value}
+	rid := f.take(ridSize)
+	p := pointer{found: true, deleted: f.byte()&flagDeleted != 0}
+	p.version, p.updated = f.uvarint(), f.varint()
+	p.created = p.updated - f.varint()
+	if f.bad || len(f.b) > 0 {
+		return pointer{}, corrupt("a pointer has a wrong form")
+	}
+	p.rid = getRID(rid)
+	return p, nil
+}
+
+// facts are what a version is found by: a value of keyspace 09. Entries stand
+// in the order of Param, then Value:
+//
+//	self:16  { params between:uvarint  length:uvarint  value } …
+func appendFacts(dst []byte, self plan.Hash, entries []plan.Entry) []byte {
+	dst = append(dst, self[:]...)
+	last := plan.Param(0)
+	for _, e := range entries {
+		dst = binary.AppendUvarint(dst, uint64(e.Param-last))
+		dst = binary.AppendUvarint(dst, uint64(len(e.Value)))
+		dst = append(dst, e.Value...)
+		last = e.Param
+	}
+	return dst
+}
+
+// facts reads a row of keyspace 09 in place: it is valid as long as the row.
+type facts []byte
+
+func (f facts) self() (plan.Hash, error) {
+	if len(f) < hashSize {
+		return plan.Hash{}, corrupt("a row of facts is too short")
+	}
+	return plan.Hash(f[:hashSize]), nil
+}
+
+// each calls do for every entry, in order, until it returns false.
+func (f facts) each(do func(param plan.Param, value []byte) bool) error {
+	if len(f) < hashSize {
+		return corrupt("a row of facts is too short")
+	}
+	in, param := fields{b: f[hashSize:]}, uint64(0)
+	for len(in.b) > 0 {
+		param += in.uvarint()
+		n := in.uvarint()
+		value := in.take(int(min(n, uint64(len(in.b)+1))))
+		if in.bad || param > 1<<32-1 {
+			return corrupt("a row of facts has a wrong form")
+		}
+		if !do(plan.Param(param), value) {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package lsm
+
+import (
+	"bytes"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// scanProbe is how many index keys of a range are read to learn how large it
+// is. A range with more is read to its end only when that is cheaper than
+// looking at the rows that other conditions leave.
+const scanProbe = 1024
+
+// scan is met by the rows of all index keys of one param between two values,
+// whose value holds.
+type scan struct {
+	q            *query
+	param        plan.Param
+	lower, upper []byte
+	holds        func(value []byte) bool // nil: all do
+
+	it       *pebble.Iterator
+	last     []byte // prefix of the key before
+	wanted   bool   // whether its value holds
+	value    []byte // scratch
+	gathered map[uint32]*gather
+	n        int64
+	done     *listed // once read to its end
+	rows     *byRow  // when rows are looked at instead
+}
+
+// compileRange makes a range; an empty one has no keys.
+func (q *query) compileRange(n plan.Range) (cond, error) {
+	if n.High != nil && bytes.Compare(n.Low, n.High) >= 0 {
+		return list(nil), nil
+	}
+	var holds func([]byte) bool
+	if n.Tail != nil {
+		holds = n.Holds
+	}
+	return newScan(q, n.Param, n.Low, n.High, holds), nil
+}
+
+func newScan(q *query, param plan.Param, low, high []byte, holds func([]byte) bool) *scan {
+	lower, upper := indexBounds(param, low, high)
+	return &scan{q: q, param: param, lower: lower, upper: upper, holds: holds, gathered: map[uint32]*gather{}}
+}
+
+// read reads up to limit more keys; 0 is no limit.
+func (s *scan) read(limit int) error {
+	if s.it == nil {
+		it, err := s.q.iter(s.lower, s.upper)
+		if err != nil {
+			return err
+		}
+		s.it = it
+		it.First()
+	}
+	for n := 0; s.it.Valid(); n++ {
+		if limit > 0 && n == limit {
+			return nil
+		}
+		if err := s.q.look(1); err != nil {
+			return err
+		}
+		if err := s.readKey(); err != nil {
+			return err
+		}
+	}
+	if err := s.it.Error(); err != nil {
+		return err
+	}
+	s.done, s.gathered = list(s.gathered), nil
+	return nil
+}
+
+// readKey takes the key that the iterator stands on, and goes on.
+func (s *scan) readKey() error {
+	key := s.it.Key()
+	prefix := key[:split(key)]
+	if s.holds != nil && !bytes.Equal(prefix, s.last) {
+		s.last = append(s.last[:0], prefix...)
+		var err error
+		if s.value, err = unescape(s.value[:0], prefix[1+paramSize:len(prefix)-1]); err != nil {
+			return err
+		}
+		s.wanted = s.holds(s.value)
+	}
+	if s.holds != nil && !s.wanted {
+		s.it.NextPrefix()
+		return nil
+	}
+	container, err := s.it.ValueAndErr()
+	if err != nil {
+		return err
+	}
+	size, err := countContainer(container)
+	if err != nil {
+		return err
+	}
+	s.n += int64(size)
+	if err := gatherAt(s.gathered, keyBlock(key)).merge(container); err != nil {
+		return err
+	}
+	s.it.Next()
+	return nil
+}
+
+// bound is exact for small ranges, and says nothing for others.
+func (s *scan) bound() (int64, error) {
+	if s.done == nil && s.it == nil && s.rows == nil {
+		if err := s.read(scanProbe); err != nil {
+			return 0, err
+		}
+	}
+	if s.done != nil {
+		return s.done.n, nil
+	}
+	return many, nil
+}
+
+// expect turns to rows when the range is large and the rows are few.
+func (s *scan) expect(rows int64) error {
+	if _, err := s.bound(); err != nil {
+		return err
+	}
+	if s.done == nil && s.rows == nil && rows <= scanProbe {
+		s.rows = &byRow{s.q, s.test}
+	}
+	return nil
+}
+
+// test looks at one row's own entries.
+func (s *scan) test(rid uint64) (met bool, err error) {
+	f, err := s.q.facts(rid)
+	if err != nil || f == nil {
+		return false, err
+	}
+	err = f.each(func(param plan.Param, value []byte) bool {
+		if param == s.param && s.inside(value) {
+			met = true
+		}
+		return param <= s.param && !met
+	})
+	return met, err
+}
+
+// inside reports whether a value's key lies in the range and its value holds.
+func (s *scan) inside(value []byte) bool {
+	key := indexPrefix(s.param, value)
+	return bytes.Compare(key, s.lower) >= 0 && bytes.Compare(key, s.upper) < 0 && (s.holds == nil || s.holds(value))
+}
+
+func (s *scan) load() error {
+	if s.done != nil {
+		return nil
+	}
+	return s.read(0)
+}
+
+func (s *scan) next(b uint32) (uint32, bool, error) {
+	if s.rows != nil {
+		return b, true, nil
+	}
+	if err := s.load(); err != nil {
+		return 0, false, err
+	}
+	return s.done.next(b)
+}
+
+func (s *scan) keep(b uint32, in set) (set, error) {
+	if s.rows != nil {
+		return s.rows.keep(b, in)
+	}
+	if err := s.load(); err != nil {
+		return set{}, err
+	}
+	return s.done.keep(b, in)
+}

@@ -1,0 +1,272 @@
+package lsm
+
+import (
+	"context"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+const (
+	// queueLength bounds the commits that wait for the sequencer; more wait in
+	// their callers.
+	queueLength = 512
+	// maxGroup bounds the commits of one sync.
+	maxGroup = 256
+	// maxGroupRows bounds the rows of one sync: beyond it, the next commit opens
+	// another group.
+	maxGroupRows = 8192
+	// maxAhead is how far the newest commit may be dated ahead of the clock. A
+	// clock that was wrong for a while must not date records years ahead
+	// (engine.md 0b.11).
+	maxAhead = 5 * time.Minute
+)
+
+// request is one commit on its way.
+type request struct {
+	changes []change
+	meta    []metaEdit // meta keys that change with this commit
+	reply   chan reply // holds one
+}
+
+// metaEdit sets a meta key, or deletes it when value is nil.
+type metaEdit struct{ key, value []byte }
+
+type reply struct {
+	outcomes []store.Outcome
+	err      error
+}
+
+// sequencer orders the commits of one store. One goroutine (run) owns all but
+// the channels:
+//
+//	take the first commit                      queue → group
+//	while the sync before flies, take more     each is judged and written to the
+//	                                           group's batch as it comes
+//	apply the batch, begin its sync            one sync in flight at most
+//	sync done: publish a snapshot, answer      before the next batch is applied
+//
+// So a snapshot holds what is synced and nothing else, and readers need no
+// filter to see a store as it is now.
+type sequencer struct {
+	store      *Store
+	clock      func() time.Time
+	quarantine *quarantine
+	floor      *floor
+
+	queue chan *request
+	quit  chan struct{} // closed by stop
+	done  chan struct{} // closed when run has ended
+
+	next   state                // with everything that was judged
+	types  map[plan.Type]uint64 // newest commit per type, since open
+	flying *flight
+	broken error // why nothing can be committed any more
+}
+
+// flight is a group whose sync is under way.
+type flight struct {
+	at      state
+	batch   *pebble.Batch
+	answers []answer
+	done    chan error // holds one
+}
+
+// answer is what a request will be told when its group is synced.
+type answer struct {
+	to    *request
+	reply reply
+}
+
+func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *floor) *sequencer {
+	return &sequencer{
+		store: s, clock: clock, quarantine: q, floor: f,
+		queue: make(chan *request, queueLength), quit: make(chan struct{}), done: make(chan struct{}),
+		next: at, types: map[plan.Type]uint64{},
+	}
+}
+
+// submit waits for the outcome of a request. When ctx ends first, the outcome is
+// unknown.
+func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, error) {
+	const op = "lsm.Commit"
+	r.reply = make(chan reply, 1)
+	select {
+	case q.queue <- r:
+	case <-ctx.Done():
+		return nil, ended(ctx, op)
+	case <-q.done:
+		return nil, storeClosed(op)
+	}
+	select {
+	case got := <-r.reply:
+		return got.outcomes, got.err
+	case <-ctx.Done():
+		return nil, ended(ctx, op)
+	case <-q.done:
+		select {
+		case got := <-r.reply:
+			return got.outcomes, got.err
+		default:
+			return nil, storeClosed(op)
+		}
+	}
+}
+
+// stop ends run when the sync under way is done; what is queued is not carried
+// out.
+func (q *sequencer) stop() {
+	close(q.quit)
+	<-q.done
+}
+
+func (q *sequencer) run() {
+	defer close(q.done)
+	for {
+		select {
+		case <-q.quit:
+			q.land()
+			return
+		case r := <-q.queue:
+			q.group(r)
+		case err := <-q.flight():
+			q.landed(err)
+		}
+	}
+}
+
+// flight gives the end of the sync under way; it blocks for ever when there is
+// none.
+func (q *sequencer) flight() <-chan error {
+	if q.flying == nil {
+		return nil
+	}
+	return q.flying.done
+}
+
+// group makes one group, beginning with r, and starts its sync.
+func (q *sequencer) group(r *request) {
+	g := newGroup(q)
+	g.add(r)
+	for q.flying != nil {
+		if g.full() {
+			q.land()
+			break
+		}
+		select {
+		case more := <-q.queue:
+			g.add(more)
+		case err := <-q.flying.done:
+			q.landed(err)
+		}
+	}
+	for !g.full() {
+		select {
+		case more := <-q.queue:
+			g.add(more)
+			continue
+		default:
+		}
+		break
+	}
+	q.launch(g)
+}
+
+// launch applies what is left of a group and starts its sync. No sync is under
+// way.
+func (q *sequencer) launch(g *group) {
+	f := &flight{at: q.next, answers: g.answers, done: make(chan error, 1)}
+	if !g.wrote {
+		g.close()
+		q.tell(f.answers, nil)
+		return
+	}
+	g.settleContainers()
+	f.batch = g.batch
+	if err := q.apply(g.batch, true); err != nil {
+		q.fail(err)
+		q.tell(f.answers, q.broken)
+		return
+	}
+	q.flying = f
+	go func() { f.done <- f.batch.SyncWait() }()
+}
+
+// apply writes a batch into the log and the memtable; with sync, SyncWait must
+// be called.
+func (q *sequencer) apply(b *pebble.Batch, sync bool) error {
+	if q.broken != nil {
+		return q.broken
+	}
+	q.floor.written += int64(b.Len())
+	if sync {
+		return q.store.db.ApplyNoSyncWait(b, pebble.Sync)
+	}
+	return q.store.db.Apply(b, pebble.NoSync)
+}
+
+// land waits for the sync under way.
+func (q *sequencer) land() {
+	if q.flying != nil {
+		q.landed(<-q.flying.done)
+	}
+}
+
+// landed publishes what was synced, and answers.
+func (q *sequencer) landed(err error) {
+	f := q.flying
+	q.flying = nil
+	if err != nil {
+		q.fail(err)
+		q.tell(f.answers, q.broken)
+		return
+	}
+	q.store.published.publish(q.store.db, f.at)
+	q.tell(f.answers, nil)
+	if err := f.batch.Close(); err != nil {
+		q.store.log.Error("a batch was not closed", "error", err)
+	}
+	if err := q.quarantine.clear(); err != nil {
+		q.store.log.Error("the quarantine note was not removed", "error", err)
+	}
+}
+
+// fail ends all commits of this store: what is on disk of the last ones is
+// unknown. With Pebble's own handling of such an error the process is about to
+// end.
+func (q *sequencer) fail(err error) {
+	if q.broken == nil {
+		q.broken = &fault.Error{
+			Kind: fault.Unavailable, Op: "lsm.Commit", Detail: "the store cannot write any more; the outcome is unknown", Cause: err,
+		}
+		q.store.log.Error("a write to the log failed", "error", err)
+	}
+}
+
+// tell answers; err overrides the answers of those that changed something.
+func (q *sequencer) tell(answers []answer, err error) {
+	for _, a := range answers {
+		if err != nil && a.reply.err == nil {
+			a.reply = reply{err: err}
+		}
+		a.to.reply <- a.reply
+	}
+}
+
+// date gives the time of the next commit, in milliseconds: now, or that of the
+// newest commit when it is later.
+func (q *sequencer) date() (int64, error) {
+	now := q.clock().UnixMilli()
+	if q.next.last > now+maxAhead.Milliseconds() {
+		return 0, &fault.Error{
+			Kind: fault.Unavailable, Op: "lsm.Commit",
+			Detail: "the newest version is dated " + fromMillis(q.next.last).Format(time.RFC3339) + ", which is more than five minutes ahead of the clock",
+			Hint:   "set the server's clock",
+		}
+	}
+	return max(now, q.next.last), nil
+}

@@ -1,0 +1,293 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/bits"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/seal"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// Store is one open data store.
+type Store struct {
+	id     store.ID
+	log    *slog.Logger
+	hash   plan.HashKey
+	shift  uint // a block is 1<<shift rows
+	bodies *bodies
+	db     *pebble.DB
+	lock   *pebble.Lock
+	sealed *seal.FS
+	free   func() // tells the engine that the store is closed
+
+	sequencer *sequencer
+	published published
+
+	closing atomic.Bool  // calls under way give up
+	gate    sync.RWMutex // held for reading by calls under way, for writing by Close
+	closed  bool         // guarded by gate
+
+}
+
+var _ store.Store = (*Store)(nil)
+
+// formatMajor is Pebble's own format of new folders. It only rises: a step up
+// makes the store unreadable for older versions of the program, so it goes with
+// a new number in FORMAT.
+const formatMajor = pebble.FormatTableFormatV6
+
+// Sizes of Pebble's blocks and filters.
+const (
+	dataBlockBytes  = 32 << 10 // engine.md 5.1: zstd gains from 32 K over 16 K, reads lose little
+	indexBlockBytes = 256 << 10
+	bloomBits       = 10 // one false positive in a hundred
+)
+
+func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c constants) (*Store, error) {
+	q := &quarantine{dir: dir}
+	if err := q.admit(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
+		bodies: newBodies(key, e.opts.Dictionaries), sealed: seal.NewFS(e.opts.FS, key),
+		free: func() { e.release(id) },
+	}
+	if err := s.openDatabase(dir, e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})); err != nil {
+		s.sealed.Wipe()
+		return nil, err
+	}
+	db := s.db
+	newest, err := s.readState()
+	if err != nil {
+		return nil, errors.Join(err, s.closeDatabase())
+	}
+	s.published.publish(db, newest)
+	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
+		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
+	})
+	go s.sequencer.run()
+	return s, nil
+}
+
+func (s *Store) openDatabase(dir storeDir, o *pebble.Options) (err error) {
+	if s.lock, err = pebble.LockDirectory(dir.join(databaseName), s.sealed); err != nil {
+		return &fault.Error{Kind: fault.Conflict, Op: "lsm.Open", Detail: "the store is open elsewhere", Cause: err}
+	}
+	o.Lock = s.lock
+	if s.db, err = pebble.Open(dir.join(databaseName), o); err != nil {
+		return errors.Join(err, s.lock.Close())
+	}
+	return nil
+}
+
+// closeDatabase closes what openDatabase opened and forgets the key.
+func (s *Store) closeDatabase() error {
+	err := errors.Join(s.db.Close(), s.lock.Close())
+	s.sealed.Wipe()
+	return err
+}
+
+func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
+	o := &pebble.Options{
+		FS:                 fs,
+		Cache:              e.cache,
+		FileCache:          e.files,
+		Comparer:           comparer(),
+		Merger:             merger(),
+		FormatMajorVersion: formatMajor,
+		Logger:             log,
+		MemTableSize:       e.opts.MemTableBytes,
+		// Stalls begin at four memtables or twenty sublevels of L0: both far
+		// behind what a store under load reaches while compactions keep up.
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
+		MaxManifestFileSize:         4 << 20,
+	}
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
+	for i := range o.Levels {
+		o.Levels[i].BlockSize = dataBlockBytes
+		o.Levels[i].IndexBlockSize = indexBlockBytes
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+	}
+	return o
+}
+
+// state is where the order of commits stands.
+type state struct {
+	rid    uint64 // of the next row
+	commit uint64 // number of the newest commit; 0: none
+	last   int64  // Updated of the newest commit, milliseconds since 1970
+}
+
+// readState finds where the order of commits stands: in the newest row, which
+// is never taken away, as a purge writes a row of its own.
+func (s *Store) readState() (newest state, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceBody}, UpperBound: []byte{spaceBody + 1}})
+	if err != nil {
+		return state{}, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return state{}, it.Error()
+	}
+	rid, err := keyRID(it.Key())
+	if err != nil {
+		return state{}, err
+	}
+	h, _, err := s.bodies.open(it.Value())
+	if err != nil {
+		return state{}, err
+	}
+	return state{rid: rid + 1, commit: h.commit, last: h.updated}, nil
+}
+
+// HashKey implements store.Store.
+func (s *Store) HashKey() plan.HashKey { return s.hash }
+
+// enter is what every method asks first; leave must be called when it gave no
+// error. A method that entered must not enter again.
+func (s *Store) enter(ctx context.Context, op string) (leave func(), err error) {
+	if err := ended(ctx, op); err != nil {
+		return nil, err
+	}
+	s.gate.RLock()
+	if s.closed || s.closing.Load() {
+		s.gate.RUnlock()
+		return nil, storeClosed(op)
+	}
+	return s.gate.RUnlock, nil
+}
+
+func storeClosed(op string) error {
+	return fault.New(fault.Unavailable, op, "the store is closed")
+}
+
+// Close implements store.Store. It waits only until calls under way have
+// noticed.
+func (s *Store) Close() error {
+	if s.closing.Swap(true) {
+		s.gate.RLock() // until the first Close is done
+		defer s.gate.RUnlock()
+		return nil
+	}
+	s.sequencer.stop()
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	s.closed = true
+	s.published.closeAll()
+	err := s.closeDatabase()
+	s.free()
+	return fault.Wrap(fault.Internal, "lsm.Close", err)
+}
+
+// published is the newest state that readers may see: what was synced.
+type published struct {
+	mu      sync.Mutex
+	now     *snapshot
+	open    map[*snapshot]struct{} // all with references, for closeAll
+	changed chan struct{}          // closed at the next publish
+}
+
+// snapshot is the database right after a commit, as long as someone holds it.
+type snapshot struct {
+	state
+	*pebble.Snapshot
+	refs int // guarded by published.mu
+}
+
+// publish makes what is applied now what readers see. The caller is the only
+// one who writes.
+func (p *published) publish(db *pebble.DB, at state) {
+	fresh := &snapshot{state: at, Snapshot: db.NewSnapshot(), refs: 1}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == nil {
+		p.open = map[*snapshot]struct{}{}
+	}
+	p.open[fresh] = struct{}{}
+	old := p.now
+	p.now = fresh
+	if p.changed != nil {
+		close(p.changed)
+	}
+	p.changed = make(chan struct{})
+	if old != nil {
+		p.dropLocked(old)
+	}
+}
+
+func (p *published) take() *snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.refs++
+	return p.now
+}
+
+// wait gives what is closed when there is more than at, at once if there is.
+func (p *published) wait(at state) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now.rid > at.rid {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return p.changed
+}
+
+func (p *published) drop(s *snapshot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dropLocked(s)
+}
+
+func (p *published) dropLocked(s *snapshot) {
+	if s.refs--; s.refs > 0 {
+		return
+	}
+	if _, open := p.open[s]; open {
+		delete(p.open, s)
+		_ = s.Close() // only fails when it was closed before
+	}
+}
+
+// closeAll closes what is open; holders find out by the store being closed.
+func (p *published) closeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.open {
+		_ = s.Close() // as in dropLocked
+	}
+	clear(p.open)
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// get reads one value, copied; found is false when there is none.
+func get(r pebble.Reader, key []byte) (value []byte, found bool, err error) {
+	got, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	value = append(make([]byte, 0, len(got)), got...)
+	return value, true, closer.Close()
+}
+
+var _ io.Closer = (*Store)(nil)
