@@ -2,9 +2,8 @@ package lsm_test
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
-	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store/storetest"
 )
 
-// quiet drops the log.
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+// errorsOnly keeps what should not happen in a test.
+var errorsOnly = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 
 // crashing is an engine whose file system can be cloned as a power failure
 // would leave it.
@@ -35,7 +34,12 @@ func (c *crashing) Crash(t testing.TB) store.Engine {
 
 func engine(t testing.TB, opts lsm.Options) *lsm.Engine {
 	t.Helper()
-	opts.Log = quiet
+	if opts.Log == nil {
+		opts.Log = errorsOnly
+	}
+	if opts.Exit == nil {
+		opts.Exit = func() { panic("the engine ended the process") }
+	}
 	e, err := lsm.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -76,5 +80,3 @@ func testKey(t testing.TB) seal.DataKey {
 	}
 	return key
 }
-
-var _ = rand.Int

@@ -239,5 +239,23 @@ func comparer() *pebble.Comparer {
 	c := *pebble.DefaultComparer
 	c.Name = schemaName
 	c.Split = split
+	c.ImmediateSuccessor = nextPrefix
 	return &c
+}
+
+// nextPrefix appends the smallest key above prefix that is whole before its
+// block (Pebble's ImmediateSuccessor).
+func nextPrefix(dst, prefix []byte) []byte {
+	n := len(prefix)
+	index := n > 1+paramSize && prefix[0] == spaceIndex && prefix[n-1] == terminator
+	kind := n == 1+2+1 && prefix[0] == spaceType
+	if index || kind {
+		if next := plan.Successor(prefix); len(next) == n {
+			return append(dst, next...)
+		}
+	}
+	if kind { // a kind of 0xff, which does not exist: the next type begins
+		return append(dst, plan.Successor(prefix)...)
+	}
+	return append(append(dst, prefix...), 0)
 }
