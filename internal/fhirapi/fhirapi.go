@@ -12,6 +12,7 @@
 package fhirapi
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/search"
 )
 
 // API is the data plane over HTTP. The caller has recognised the client, leased
@@ -63,7 +65,10 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 		return err
 	}
 	allowOrigin(w)
-	x.Session.Lenient = x.prefer.lenient
+	x.Session.Lenient, x.Session.Whole = x.prefer.lenient, x.prefer.want == wantResource
+	if len(x.prefer.applied) > 0 {
+		w.Header().Set("Preference-Applied", strings.Join(x.prefer.applied, ", "))
+	}
 	return route.serve(x)
 }
 
@@ -72,7 +77,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
 	allowOrigin(w)
 	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	h.Set("Access-Control-Allow-Headers", "*, Authorization")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
@@ -81,7 +86,7 @@ func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
 
 func allowOrigin(w http.ResponseWriter) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, x-amzn-RequestId")
+	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, x-amzn-RequestId")
 }
 
 // WriteFault answers with an OperationOutcome. The cause of an internal error is
@@ -94,6 +99,10 @@ func WriteFault(w http.ResponseWriter, err error) {
 	h := w.Header()
 	allowOrigin(w)
 	h.Set("Content-Type", contentType)
+	h.Del("Preference-Applied")
+	if again, ok := errors.AsType[*interaction.DuplicateKey](err); ok && again.Location != "" {
+		h.Set("Location", again.Location)
+	}
 	if f.Retry > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(f.Retry)))
 	}
@@ -106,8 +115,18 @@ func WriteFault(w http.ResponseWriter, err error) {
 
 // version renders one version of a resource with its headers.
 func (x *exchange) version(status int, v *interaction.Version) error {
+	body := v.Resource()
+	if x.r.Method == http.MethodGet && (strings.Contains(x.RawQuery, "_summary") || strings.Contains(x.RawQuery, "_elements")) {
+		pairs, err := search.ParsePairs(x.RawQuery)
+		if err == nil {
+			body, err = x.Session.Trimmed(v, pairs)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	x.versionHeaders(v)
-	return x.body(status, v.Resource())
+	return x.body(status, body)
 }
 
 func (x *exchange) versionHeaders(v *interaction.Version) {
@@ -116,11 +135,14 @@ func (x *exchange) versionHeaders(v *interaction.Version) {
 	h.Set("Last-Modified", v.Updated.UTC().Format(http.TimeFormat))
 }
 
-// written renders the answer to a create or update, as Prefer asks.
+// written renders the answer to a create, update or patch, as Prefer asks. A
+// conditional create that found its resource names it in Location too.
 func (x *exchange) written(v *interaction.Version) error {
 	status := http.StatusOK
 	if v.Created {
 		status = http.StatusCreated
+	}
+	if v.Created || !v.Changed {
 		x.w.Header().Set("Location", x.Session.Base+"/"+v.Location())
 	}
 	x.w.Header().Set("Content-Location", x.Session.Base+"/"+v.Location())
@@ -140,9 +162,10 @@ func (x *exchange) written(v *interaction.Version) error {
 // notModified reports whether the client has this version already
 // (If-None-Match, else If-Modified-Since; RFC 9110 section 13).
 func (x *exchange) notModified(v *interaction.Version) bool {
-	if tags := x.r.Header.Get("If-None-Match"); tags != "" {
-		for tag := range strings.SplitSeq(tags, ",") {
-			if n, err := interaction.ParseETag(tag); err == nil && n == v.Number {
+	if tags := x.r.Header.Values("If-None-Match"); len(tags) > 0 {
+		for tag := range strings.SplitSeq(strings.Join(tags, ","), ",") {
+			n, err := interaction.ParseETag(tag)
+			if err == nil && n == v.Number || strings.TrimSpace(tag) == "*" {
 				return true
 			}
 		}

@@ -36,11 +36,16 @@ func (x *exchange) bundle() error {
 	return x.body(http.StatusOK, body)
 }
 
+// idempotencyHeader is HealthLake's (devguide, "Idempotency").
+const idempotencyHeader = "x-amz-fhir-idempotency-key"
+
 func (x *exchange) create() error {
 	if err := x.wantJSON(); err != nil {
 		return err
 	}
-	v, err := x.Session.Create(x.r.Context(), x.path[0], x.Body, x.r.Header.Get("If-None-Exist"))
+	v, err := x.Session.Create(x.r.Context(), interaction.CreateRequest{
+		Type: x.path[0], Body: x.Body, IfNoneExist: x.r.Header.Get("If-None-Exist"), Idempotency: x.r.Header.Get(idempotencyHeader),
+	})
 	if err != nil {
 		return err
 	}
@@ -68,84 +73,73 @@ func (x *exchange) vread() error {
 	return x.version(http.StatusOK, v)
 }
 
-func (x *exchange) update() error {
-	match, err := x.match()
+// changing carries out an interaction under If-Match and If-None-Match.
+func (x *exchange) changing(do func(interaction.Match) (*interaction.Version, error)) (*interaction.Version, error) {
+	match, err := interaction.ParseMatch(x.r.Header.Get("If-Match"), x.r.Header.Get("If-None-Match"))
 	if err != nil {
+		return nil, err
+	}
+	return do(match)
+}
+
+// write carries out an update or patch with a body of one of these types.
+func (x *exchange) write(types []string, do func(interaction.Match) (*interaction.Version, error)) error {
+	if err := x.want(types...); err != nil {
 		return err
 	}
-	if err := x.wantJSON(); err != nil {
-		return err
-	}
-	v, err := x.Session.Update(x.r.Context(), x.path[0], x.path[1], x.Body, match)
+	v, err := x.changing(do)
 	if err != nil {
 		return err
 	}
 	return x.written(v)
+}
+
+func (x *exchange) update() error {
+	return x.write(jsonTypes, func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.Update(x.r.Context(), x.path[0], x.path[1], x.Body, m)
+	})
 }
 
 func (x *exchange) updateWhere() error {
-	match, err := x.match()
-	if err != nil {
-		return err
-	}
-	if err := x.wantJSON(); err != nil {
-		return err
-	}
-	v, err := x.Session.UpdateWhere(x.r.Context(), x.path[0], x.RawQuery, x.Body, match)
-	if err != nil {
-		return err
-	}
-	return x.written(v)
+	return x.write(jsonTypes, func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.UpdateWhere(x.r.Context(), x.path[0], x.RawQuery, x.Body, m)
+	})
+}
+
+// patchTypes are the patches that are understood.
+var patchTypes = []string{interaction.JSONPatchType}
+
+func (x *exchange) patch() error {
+	return x.write(patchTypes, func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.Patch(x.r.Context(), x.path[0], x.path[1], x.Body, m)
+	})
+}
+
+func (x *exchange) patchWhere() error {
+	return x.write(patchTypes, func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.PatchWhere(x.r.Context(), x.path[0], x.RawQuery, x.Body, m)
+	})
 }
 
 func (x *exchange) delete() error {
-	match, err := x.match()
-	if err != nil {
-		return err
-	}
-	v, err := x.Session.Delete(x.r.Context(), x.path[0], x.path[1], match)
-	if err != nil {
-		return err
-	}
-	return x.deleted(v)
+	return x.deleted(x.changing(func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.Delete(x.r.Context(), x.path[0], x.path[1], m)
+	}))
 }
 
 func (x *exchange) deleteWhere() error {
-	match, err := x.match()
-	if err != nil {
-		return err
-	}
-	v, err := x.Session.DeleteWhere(x.r.Context(), x.path[0], x.RawQuery, match)
-	if err != nil {
-		return err
-	}
-	return x.deleted(v)
+	return x.deleted(x.changing(func(m interaction.Match) (*interaction.Version, error) {
+		return x.Session.DeleteWhere(x.r.Context(), x.path[0], x.RawQuery, m)
+	}))
 }
 
-func (x *exchange) deleted(v *interaction.Version) error {
+func (x *exchange) deleted(v *interaction.Version, err error) error {
+	if err != nil {
+		return err
+	}
 	x.w.Header().Set("ETag", v.ETag())
 	x.w.WriteHeader(http.StatusNoContent)
 	return nil
-}
-
-// match reads If-Match and If-None-Match of a write.
-func (x *exchange) match() (interaction.Match, error) {
-	var m interaction.Match
-	if tag := x.r.Header.Get("If-Match"); tag != "" {
-		n, err := interaction.ParseETag(tag)
-		if err != nil {
-			return m, err
-		}
-		m.Version = n
-	}
-	switch tag := x.r.Header.Get("If-None-Match"); tag {
-	case "":
-	case "*":
-		m.Absent = true
-	default:
-		return m, &fault.Error{Kind: fault.Invalid, Op: "fhirapi.match", Subject: "If-None-Match", Detail: "a write takes only *"}
-	}
-	return m, nil
 }
 
 func (x *exchange) history() error {
@@ -177,8 +171,10 @@ func (x *exchange) searchGet() error {
 
 // searchPost takes parameters from the URL and the form together.
 func (x *exchange) searchPost() error {
-	if err := x.want(formType); err != nil {
-		return err
+	if len(x.Body) > 0 {
+		if err := x.want(formType); err != nil {
+			return err
+		}
 	}
 	pairs, err := search.ParsePairs(x.RawQuery)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -26,13 +27,20 @@ const (
 // http.html#mime-type).
 var jsonTypes = []string{"application/fhir+json", "application/json", "text/json", "application/json+fhir"}
 
+// anyTypes are the media ranges that JSON is part of, and _format's short name.
+var anyTypes = []string{"json", "*/*", "*", "application/*"}
+
+// fhirVersion is the one value of the MIME parameter fhirVersion that is offered
+// (R4 http.html#version-parameter).
+const fhirVersion = "4.0"
+
 // maxInflated bounds a compressed body in bytes once inflated.
 const maxInflated = 256 << 20
 
 // negotiate settles the answer's form from _format, _pretty and Accept; only
 // JSON is offered.
 func (x *exchange) negotiate() error {
-	format, pretty := "", ""
+	format := ""
 	if strings.Contains(x.RawQuery, "_format") || strings.Contains(x.RawQuery, "_pretty") {
 		pairs, err := search.ParsePairs(x.RawQuery)
 		if err != nil {
@@ -43,40 +51,63 @@ func (x *exchange) negotiate() error {
 			case "_format":
 				format = p.Value
 			case "_pretty":
-				pretty = p.Value
+				x.pretty = p.Value == "true"
 			}
 		}
 	}
-	x.pretty = pretty == "true"
 	if format != "" {
-		return acceptable("_format", format)
+		return acceptable("_format", strings.ReplaceAll(format, " ", "+")) // a + that URL decoding made a blank
 	}
-	accept := x.r.Header.Get("Accept")
-	if accept == "" {
-		return nil
+	if accept := x.r.Header.Values("Accept"); len(accept) > 0 {
+		return acceptable("Accept", strings.Join(accept, ","))
 	}
-	return acceptable("Accept", accept)
+	return nil
 }
 
+// acceptable reports whether a list of media ranges (RFC 9110 section 12.5.1)
+// takes JSON.
 func acceptable(subject, list string) error {
+	if strings.TrimSpace(list) == "" {
+		return nil
+	}
 	for part := range strings.SplitSeq(list, ",") {
-		media, _, err := mime.ParseMediaType(strings.ReplaceAll(part, " ", "+"))
-		if err != nil {
-			media = strings.TrimSpace(part)
-		}
-		if media == "json" || media == "*/*" || media == "application/*" || slices.Contains(jsonTypes, media) {
+		media, params := mediaType(part)
+		if (slices.Contains(anyTypes, media) || slices.Contains(jsonTypes, media)) && rightVersion(params) && !refused(params["q"]) {
 			return nil
 		}
 	}
-	return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.negotiate", Subject: subject, Detail: "only JSON is offered", Hint: "ask for application/fhir+json"}
+	return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.negotiate", Subject: subject, Detail: "only JSON of FHIR 4.0 is offered",
+		Hint: "ask for application/fhir+json"}
+}
+
+// mediaType reads one media type, leniently: without parameters when they are
+// malformed.
+func mediaType(text string) (string, map[string]string) {
+	media, params, err := mime.ParseMediaType(text)
+	if err == nil {
+		return media, params
+	}
+	media, _, _ = strings.Cut(text, ";")
+	return strings.ToLower(strings.TrimSpace(media)), nil
+}
+
+func rightVersion(params map[string]string) bool {
+	v := params["fhirversion"]
+	return v == "" || v == fhirVersion || strings.HasPrefix(v, fhirVersion+".")
+}
+
+// refused reads the weight of a media range: zero is "not acceptable".
+func refused(q string) bool {
+	weight, err := strconv.ParseFloat(q, 64)
+	return err == nil && weight == 0
 }
 
 func (x *exchange) wantJSON() error { return x.want(jsonTypes...) }
 
 // want refuses bodies of other media types.
 func (x *exchange) want(types ...string) error {
-	media, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
-	if err != nil || !slices.Contains(types, media) {
+	media, params, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
+	if err != nil || !slices.Contains(types, media) || !rightVersion(params) {
 		return &fault.Error{Kind: fault.MediaType, Op: "fhirapi.want", Hint: "send " + types[0]}
 	}
 	return nil
@@ -84,7 +115,7 @@ func (x *exchange) want(types ...string) error {
 
 // inflate undoes a body's gzip.
 func (x *exchange) inflate() error {
-	switch x.r.Header.Get("Content-Encoding") {
+	switch strings.ToLower(x.r.Header.Get("Content-Encoding")) {
 	case "", "identity":
 		return nil
 	case "gzip":
@@ -113,7 +144,7 @@ func (x *exchange) body(status int, resource []byte) error {
 	return x.send(status, resource)
 }
 
-// minCompressed is the size from which an answer is worth compressing.
+// minCompressed is the size in bytes from which an answer is worth compressing.
 const minCompressed = 1024
 
 var zippers = sync.Pool{New: func() any {
@@ -123,9 +154,14 @@ var zippers = sync.Pool{New: func() any {
 
 func (x *exchange) send(status int, body []byte) error {
 	h := x.w.Header()
-	h.Add("Vary", "Accept-Encoding")
-	if len(body) < minCompressed || !strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
+	h.Add("Vary", "Accept, Accept-Encoding")
+	head := x.r.Method == http.MethodHead
+	if len(body) < minCompressed || head || !takesGzip(x.r.Header.Get("Accept-Encoding")) {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
 		x.w.WriteHeader(status)
+		if head {
+			return nil
+		}
 		_, err := x.w.Write(body)
 		return sent(err)
 	}
@@ -140,38 +176,15 @@ func (x *exchange) send(status int, body []byte) error {
 	return sent(z.Close())
 }
 
-// sent is what a broken connection while sending is.
-func sent(err error) error { return fault.Wrap(fault.Canceled, "fhirapi.send", err) }
-
-// preference is the Prefer header (R4 http.html#ops; RFC 7240).
-type preference struct {
-	want    want
-	lenient bool
-}
-
-type want uint8
-
-const (
-	wantResource want = iota
-	wantMinimal
-	wantOutcome
-)
-
-func readPrefer(h http.Header) preference {
-	var p preference
-	for _, line := range h.Values("Prefer") {
-		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return r == ',' || r == ';' }) {
-			switch strings.ToLower(strings.ReplaceAll(part, " ", "")) {
-			case "return=minimal":
-				p.want = wantMinimal
-			case "return=representation":
-				p.want = wantResource
-			case "return=operationoutcome":
-				p.want = wantOutcome
-			case "handling=lenient":
-				p.lenient = true
-			}
+// takesGzip reads Accept-Encoding (RFC 9110 section 12.5.3).
+func takesGzip(header string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		if coding, params := mediaType(part); coding == "gzip" && !refused(params["q"]) {
+			return true
 		}
 	}
-	return p
+	return false
 }
+
+// sent is what a broken connection while sending is.
+func sent(err error) error { return fault.Wrap(fault.Canceled, "fhirapi.send", err) }

@@ -54,7 +54,7 @@ func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node) fhir.B
 	if err != nil {
 		return failedEntry(err)
 	}
-	if e.method == "GET" || e.method == "HEAD" {
+	if e.isRead() {
 		out, err := s.get(ctx, e)
 		if err != nil {
 			return failedEntry(err)
@@ -73,11 +73,15 @@ func (s *Session) single(ctx context.Context, e *entry) (*Version, error) {
 	t, body := e.target, e.resource.Raw()
 	switch {
 	case e.method == "POST":
-		return s.Create(ctx, t.typ, body, e.none)
+		return s.Create(ctx, CreateRequest{Type: t.typ, Body: body, IfNoneExist: e.none})
 	case e.method == "PUT" && t.id != "":
 		return s.Update(ctx, t.typ, t.id, body, e.match)
 	case e.method == "PUT":
 		return s.UpdateWhere(ctx, t.typ, t.query, body, e.match)
+	case e.method == "PATCH" && t.id != "":
+		return s.Patch(ctx, t.typ, t.id, e.binary, e.match)
+	case e.method == "PATCH":
+		return s.PatchWhere(ctx, t.typ, t.query, e.binary, e.match)
 	case t.id != "":
 		return s.Delete(ctx, t.typ, t.id, e.match)
 	}

@@ -27,12 +27,15 @@ type entry struct {
 	match    Match
 	noneTag  string // If-None-Match of a GET
 	none     string // ifNoneExist
+	binary   []byte // PATCH: the operations
+	absent   bool   // conditional PUT with an id in the body: the id must be free
 }
 
 // target is a request.url taken apart.
 type target struct {
 	typ, id, version string
-	history          bool // …/_history without a version
+	history          bool   // …/_history without a version
+	in               string // with id: the compartment's type; typ is "*" or the type searched
 	query            string
 }
 
@@ -91,89 +94,88 @@ func (e *entry) invalid(member, detail string) error {
 // readURL splits "Patient/1/_history/2", "Patient?name=x", and the same below
 // this store's own base.
 func (s *Session) readURL(e *entry, raw string) error {
-	raw = strings.TrimPrefix(strings.TrimPrefix(raw, s.Base), "/")
-	path, query, _ := strings.Cut(raw, "?")
-	e.target.query = query
+	if below, ok := strings.CutPrefix(raw, s.Base+"/"); ok {
+		raw = below
+	}
+	path, query, _ := cutQuery(strings.TrimPrefix(raw, "/"))
 	parts := strings.Split(path, "/")
-	e.target.typ = parts[0]
-	rest := parts[1:]
-	if len(rest) > 0 && !strings.HasPrefix(rest[0], "_") {
-		e.target.id, rest = rest[0], rest[1:]
+	e.target = target{query: query}
+	t := &e.target
+	switch last := parts[len(parts)-1]; {
+	case path == "_history":
+		t.history = true
+	case len(parts) == 1:
+		t.typ = path
+	case len(parts) == 2 && last == "_history":
+		t.typ, t.history = parts[0], true
+	case len(parts) == 2:
+		t.typ, t.id = parts[0], last
+	case len(parts) == 3 && last == "_history":
+		t.typ, t.id, t.history = parts[0], parts[1], true
+	case len(parts) == 3:
+		t.in, t.id, t.typ = parts[0], parts[1], last
+	case len(parts) == 4 && parts[2] == "_history":
+		t.typ, t.id, t.version = parts[0], parts[1], last
+	default:
+		return e.invalid("request.url", "not the URL of an interaction that a bundle can hold")
 	}
-	switch {
-	case len(rest) == 0:
-		return nil
-	case rest[0] == "_history" && len(rest) == 1:
-		e.target.history = true
-		return nil
-	case rest[0] == "_history" && len(rest) == 2:
-		e.target.version = rest[1]
-		return nil
-	}
-	return e.invalid("request.url", "not the URL of an interaction that a bundle can hold")
+	return nil
 }
 
-func (e *entry) readMatch(request fhir.Node) (err error) {
-	if tag := request.Get("ifMatch").Text(); tag != "" {
-		if e.match.Version, err = ParseETag(tag); err != nil {
-			return e.invalid("request.ifMatch", `not a version tag like W/"1"`)
-		}
+// cutQuery splits a URL at its question mark.
+func cutQuery(url string) (path, query string, found bool) { return strings.Cut(url, "?") }
+
+func (e *entry) readMatch(request fhir.Node) error {
+	noneTag := ""
+	if e.method == "PUT" {
+		noneTag = e.noneTag
 	}
-	e.match.Absent = e.method == "PUT" && e.noneTag == "*"
+	m, err := ParseMatch(request.Get("ifMatch").Text(), noneTag)
+	if err != nil {
+		return e.in(err)
+	}
+	e.match = m
 	return nil
 }
 
 // check holds method, url and resource against each other.
 func (e *entry) check() error {
-	has := e.resource.Kind() == fhir.Object
+	t := e.target
 	switch e.method {
-	case "POST":
-		if e.target.id != "" || e.target.query != "" {
-			return e.invalid("request.url", "a POST entry names a resource type only")
-		}
-	case "PUT":
-		if e.target.id == "" && e.target.query == "" {
-			return e.invalid("request.url", "a PUT entry names a resource or criteria")
-		}
-	case "DELETE":
-		if e.target.id == "" && e.target.query == "" {
-			return e.invalid("request.url", "a DELETE entry names a resource or criteria")
-		}
-		return nil
 	case "GET", "HEAD":
 		return nil
-	case "PATCH":
-		return &fault.Error{Kind: fault.NotSupported, Op: "interaction.check", Subject: e.place() + ".request.method", Detail: "PATCH is not offered"}
+	case "POST", "PUT", "PATCH", "DELETE":
 	default:
-		return e.invalid("request.method", "not one of GET, HEAD, POST, PUT, DELETE")
+		return e.invalid("request.method", "not one of GET, HEAD, POST, PUT, PATCH, DELETE")
 	}
-	if !has {
+	if t.history || t.version != "" || t.in != "" {
+		return e.invalid("request.url", "nothing can be written there")
+	}
+	if e.method == "POST" {
+		if t.id != "" || t.query != "" {
+			return e.invalid("request.url", "a POST entry names a resource type only")
+		}
+	} else if t.id == "" && t.query == "" {
+		return e.invalid("request.url", "a "+e.method+" entry names a resource or criteria")
+	}
+	return e.checkResource()
+}
+
+func (e *entry) checkResource() error {
+	if e.method == "DELETE" {
+		return nil
+	}
+	if e.resource.Kind() != fhir.Object {
 		return e.invalid("resource", "it is missing")
 	}
-	return checkType(e.resource, e.target.typ)
-}
-
-// ParseETag reads W/"n" (and "n", and bare n) as a version.
-func ParseETag(tag string) (uint64, error) {
-	text := strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
-	var n uint64
-	if len(text) == 0 || len(text) > 19 {
-		return 0, badTag(tag)
-	}
-	for _, c := range []byte(text) {
-		if c < '0' || c > '9' {
-			return 0, badTag(tag)
+	if e.method == "PATCH" {
+		wrong := ""
+		if e.binary, wrong = binaryPatch(e.resource); wrong != "" {
+			return e.invalid("resource", wrong)
 		}
-		n = n*10 + uint64(c-'0')
+		return nil
 	}
-	if n == 0 {
-		return 0, badTag(tag)
-	}
-	return n, nil
-}
-
-func badTag(tag string) error {
-	return &fault.Error{Kind: fault.Invalid, Op: "interaction.ParseETag", Subject: tag, Detail: "not a version tag", Hint: `write W/"1"`}
+	return e.in(checkType(e.resource, e.target.typ))
 }
 
 // get carries out a GET entry.
@@ -190,14 +192,12 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 		body, err = s.Capabilities()
 	case t.history:
 		body, err = s.History(ctx, HistoryRequest{Type: t.typ, ID: t.id, Pairs: pairs})
-	case t.id == "" && t.typ == "":
-		body, err = s.Search(ctx, SearchRequest{Pairs: pairs})
-	case t.id == "":
-		body, err = s.Search(ctx, SearchRequest{Types: []string{t.typ}, Pairs: pairs})
 	case t.version != "":
 		v, err = s.Vread(ctx, t.typ, t.id, t.version)
-	default:
+	case t.id != "" && t.in == "":
 		v, err = s.Read(ctx, t.typ, t.id)
+	default:
+		body, err = s.Search(ctx, t.search(pairs))
 	}
 	if err != nil {
 		return fhir.BundleEntry{}, err
@@ -206,6 +206,18 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 		return fhir.BundleEntry{Resource: body, Response: &fhir.BundleResponse{Status: "200 OK"}}, nil
 	}
 	return s.gotEntry(e, v), nil
+}
+
+// search is the search that a URL asks for.
+func (t target) search(pairs []search.Pair) SearchRequest {
+	req := SearchRequest{Pairs: pairs}
+	if t.in != "" {
+		req.Compartment = [2]string{t.in, t.id}
+	}
+	if t.typ != "" && t.typ != "*" {
+		req.Types = []string{t.typ}
+	}
+	return req
 }
 
 func (s *Session) gotEntry(e *entry, v *Version) fhir.BundleEntry {
@@ -230,10 +242,14 @@ func (s *Session) wroteEntry(v *Version) fhir.BundleEntry {
 	case v.Created:
 		status = "201 Created"
 	}
-	return fhir.BundleEntry{
+	e := fhir.BundleEntry{
 		FullURL:  s.Base + "/" + v.Type + "/" + v.ID,
 		Response: &fhir.BundleResponse{Status: status, Location: v.Location(), ETag: v.ETag(), LastModified: v.Updated},
 	}
+	if s.Whole {
+		e.Resource = v.Resource()
+	}
+	return e
 }
 
 // failedEntry is the response entry of a refusal.

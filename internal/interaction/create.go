@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"context"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search"
@@ -9,19 +10,31 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
+// CreateRequest is a create.
+type CreateRequest struct {
+	Type string
+	Body []byte
+	// IfNoneExist are the criteria of a conditional create; empty is none.
+	IfNoneExist string
+	// Idempotency is HealthLake's x-amz-fhir-idempotency-key, a UUID; empty is
+	// none.
+	Idempotency string
+}
+
 // Create stores a new resource under an id of the server's (R4
-// http.html#create); an id in the body is not looked at. With ifNoneExist, the
-// criteria of a conditional create, it makes nothing where one resource matches
-// and gives that one, Changed false; several are fault.MultipleMatches.
-func (s *Session) Create(ctx context.Context, typ string, body []byte, ifNoneExist string) (*Version, error) {
-	t, err := s.typ(typ)
+// http.html#create); an id in the body is not looked at. A conditional create
+// makes nothing where one resource matches and gives that one, Changed false;
+// several are fault.MultipleMatches. An idempotency key that was used before is
+// *DuplicateKey.
+func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, error) {
+	t, err := s.typ(req.Type)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.mayMake(t, search.Create); err != nil {
 		return nil, err
 	}
-	doc, err := s.parse(body, typ)
+	doc, err := s.parse(req.Body, req.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -34,30 +47,53 @@ func (s *Session) Create(ctx context.Context, typ string, body []byte, ifNoneExi
 	if err != nil {
 		return nil, err
 	}
-	if ifNoneExist == "" {
-		return s.commitOne(ctx, op)
-	}
-	return s.createUnless(ctx, op, ifNoneExist)
-}
-
-func (s *Session) createUnless(ctx context.Context, op store.Op, criteria string) (*Version, error) {
-	none, err := s.criteria(op.Key.Type, criteria)
-	if err != nil {
+	c := creation{Session: s, ops: []store.Op{op}}
+	if err := c.conditions(req); err != nil {
 		return nil, err
 	}
-	op.If = append(op.If, store.Condition{Kind: store.Matches, Plan: none})
+	return c.carryOut(ctx)
+}
+
+// creation is a create that is ready to be committed.
+type creation struct {
+	*Session
+	ops []store.Op // the resource; with an idempotency key, its document first
+}
+
+func (c *creation) conditions(req CreateRequest) error {
+	op := &c.ops[0]
+	if req.IfNoneExist != "" {
+		none, err := c.criteria(op.Key.Type, req.IfNoneExist)
+		if err != nil {
+			return err
+		}
+		op.If = append(op.If, store.Condition{Kind: store.Matches, Plan: none})
+	}
+	if req.Idempotency == "" {
+		return nil
+	}
+	kept, err := idempotencyOp(req.Idempotency, op.Key)
+	c.ops = []store.Op{kept, *op}
+	return err
+}
+
+func (c *creation) carryOut(ctx context.Context) (*Version, error) {
+	last := len(c.ops) - 1
 	for range maxRaces {
-		v, err := s.commitOne(ctx, op)
-		failed, ok := unmet(err)
-		if !ok {
-			return v, err
-		}
-		if len(failed.Matched) > 1 {
+		out, err := c.Store.Commit(ctx, c.ops)
+		failed, no := unmet(err)
+		switch {
+		case err == nil:
+			return c.made(c.ops[last], out[last]), nil
+		case !no:
+			return nil, err
+		case failed.Op < last:
+			return nil, c.duplicate(ctx, c.ops[0].Key)
+		case len(failed.Matched) > 1:
 			return nil, manyMatch()
-		}
-		if len(failed.Matched) == 1 {
-			found, err := s.existing(ctx, failed.Matched[0])
-			if err == nil || !fault.Is(err, fault.Gone) {
+		case len(failed.Matched) == 1:
+			found, err := c.existing(ctx, failed.Matched[0])
+			if !fault.Is(err, fault.Gone) { // else it was deleted meanwhile
 				return found, err
 			}
 		}
@@ -82,7 +118,7 @@ func manyMatch() error {
 // criteria compiles the criteria of a conditional interaction: unknown
 // parameters and empty criteria are refused, whatever handling asks for.
 func (s *Session) criteria(t plan.Type, query string) (*plan.Plan, error) {
-	pairs, err := search.ParsePairs(query)
+	pairs, err := search.ParsePairs(strings.TrimPrefix(query, "?"))
 	if err != nil {
 		return nil, err
 	}

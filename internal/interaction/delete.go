@@ -21,29 +21,35 @@ func (s *Session) Delete(ctx context.Context, typ, id string, match Match) (*Ver
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.commitOne(ctx, op)
-	if failed, hidden := unmet(err); hidden && op.If[failed.Condition].Kind == store.Matches {
+	out, err := s.Store.Commit(ctx, []store.Op{op})
+	if failed, no := unmet(err); no && op.If[failed.Condition].Kind == store.Matches {
 		return nil, notFound(typ, id)
 	}
 	if err != nil {
 		return nil, matchFault(err)
 	}
-	if v.Number == 0 {
+	if out[0].Version == 0 {
 		return nil, notFound(typ, id)
 	}
-	return v, nil
+	return s.made(op, out[0]), nil
 }
 
+// deleteOp is the op that deletes. What a narrowing grant does not show fails
+// its first condition, before any other could tell that it is there.
 func (s *Session) deleteOp(key plan.Key, match Match) (store.Op, error) {
 	where, err := s.granted(key.Type, search.Delete)
+	if err == nil {
+		err = s.changeable(key.Type)
+	}
 	if err != nil {
 		return store.Op{}, err
 	}
-	op := store.Op{Kind: store.Delete, Key: key, Tag: tagDelete, If: match.conditions()}
+	op := store.Op{Kind: store.Delete, Key: key, Tag: tagDelete}
 	if where != nil {
 		mine := &plan.Plan{Arms: []plan.Arm{{Type: key.Type, Where: plan.And{plan.IDs{IDs: []string{key.ID}}, where}}}}
 		op.If = append(op.If, store.Condition{Kind: store.Matches, Plan: mine, Keys: []plan.Key{key}})
 	}
+	op.If = append(op.If, match.conditions()...)
 	return op, nil
 }
 
@@ -60,20 +66,21 @@ func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match M
 	}
 	for range maxRaces {
 		v, err := s.deleteMatch(ctx, where, match)
-		if failed, again := unmet(err); !again || failed.Condition < len(match.conditions()) {
-			return v, matchFault(err)
+		if _, again := unmet(err); !again {
+			return v, err
 		}
 	}
 	return nil, raced()
 }
 
+// deleteMatch is one attempt: *store.Unmet when the match changed meanwhile.
 func (s *Session) deleteMatch(ctx context.Context, where *plan.Plan, match Match) (*Version, error) {
 	found, err := s.matches(ctx, where)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(found) == 0:
-		return nil, &fault.Error{Kind: fault.NotFound, Op: "interaction.delete", Detail: "no resource matches the criteria"}
+		return nil, noneMatch()
 	case len(found) > 1:
 		return nil, manyMatch()
 	}
@@ -81,6 +88,18 @@ func (s *Session) deleteMatch(ctx context.Context, where *plan.Plan, match Match
 	if err != nil {
 		return nil, err
 	}
-	op.If = append(op.If, store.Condition{Kind: store.Matches, Plan: where, Keys: found})
-	return s.commitOne(ctx, op)
+	op.If = append([]store.Condition{{Kind: store.Matches, Plan: where, Keys: found}}, op.If...)
+	v, err := s.commitOne(ctx, op)
+	failed, no := unmet(err)
+	switch {
+	case !no || failed.Condition == 0:
+		return v, err
+	case op.If[failed.Condition].Kind == store.Matches: // the grant's
+		return nil, noneMatch()
+	}
+	return nil, matchFault(err)
+}
+
+func noneMatch() error {
+	return &fault.Error{Kind: fault.NotFound, Op: "interaction", Detail: "no resource matches the criteria"}
 }

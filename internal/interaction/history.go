@@ -45,16 +45,26 @@ func (s *Session) History(ctx context.Context, req HistoryRequest) ([]byte, erro
 	}
 	defer view.Close()
 	if req.ID != "" {
-		if _, err := s.visible(ctx, view, asked.Key, search.Read); err != nil {
-			return nil, err
+		if _, ok, err := s.current(ctx, view, asked.Key, search.Read); err != nil || !ok {
+			return nil, keep(err, notFound(req.Type, req.ID))
 		}
 	}
 	asked.After, token.Moment, token.Query = token.After, view.Moment(), encode(pairs)
-	page, err := view.History(ctx, asked)
-	if err != nil {
-		return nil, err
+	page := store.Page{} // of a grant that shows nothing
+	if asked.Where == nil || len(asked.Where) > 0 {
+		if page, err = view.History(ctx, asked); err != nil {
+			return nil, err
+		}
 	}
 	return s.historyBundle(asked, token, page)
+}
+
+// keep is the first of two errors.
+func keep(first, second error) error {
+	if first != nil {
+		return first
+	}
+	return second
 }
 
 func encode(pairs []search.Pair) string { return search.Encode(pairs) }
@@ -92,7 +102,7 @@ func (s *Session) historyScope(q *store.HistoryQuery, req HistoryRequest) error 
 		q.Types = types
 	}
 	if !s.Grant.Unbounded() {
-		q.Where = s.Grant.Arms(types, search.Read)
+		q.Where = append([]plan.Arm{}, s.Grant.Arms(types, search.Read)...) // not nil: nil keeps all
 	}
 	return nil
 }

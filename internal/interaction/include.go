@@ -3,6 +3,7 @@ package interaction
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -53,81 +54,146 @@ func (s *Session) include(ctx context.Context, view store.View, q *search.Query,
 	return included, nil
 }
 
+// hop runs one include over the resources of one round.
 func (s *Session) hop(ctx context.Context, view store.View, inc search.Include, from []store.Record, seen map[plan.Key]bool) ([]store.Record, error) {
-	var arms []plan.Arm
-	var err error
+	ask := s.forwardPlans
 	if inc.Reverse {
-		arms = s.reverseArms(inc, from)
-	} else {
-		arms, err = s.forwardArms(inc, from, seen)
+		ask = s.reversePlans
 	}
-	if err != nil || len(arms) == 0 {
-		return nil, err
-	}
-	page, err := view.Search(ctx, &plan.Plan{Arms: arms, Limit: maxIncluded + 1, Work: maxSearchWork})
+	plans, err := ask(inc, from, seen)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(page.Records, func(rec store.Record) bool {
-		old := seen[rec.Key]
-		seen[rec.Key] = true
-		return old
-	}), nil
+	var found []store.Record
+	for _, p := range plans {
+		p.Limit, p.Work = maxIncluded+1, maxSearchWork
+		page, err := view.Search(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, rec := range page.Records {
+			if !seen[rec.Key] {
+				seen[rec.Key] = true
+				found = append(found, rec)
+			}
+		}
+	}
+	return found, nil
 }
 
-// forwardArms are the resources that those of from point to.
-func (s *Session) forwardArms(inc search.Include, from []store.Record, seen map[plan.Key]bool) ([]plan.Arm, error) {
-	ids := map[plan.Type][]string{}
+// forwardPlans ask for the resources that those of from point to: by id, and for
+// canonicals by url.
+func (s *Session) forwardPlans(inc search.Include, from []store.Record, seen map[plan.Key]bool) ([]*plan.Plan, error) {
+	ids, urls := map[plan.Key]bool{}, map[string]bool{}
 	for _, rec := range from {
 		if inc.Source != 0 && rec.Key.Type != inc.Source {
 			continue
 		}
-		targets, err := s.pointsTo(rec, inc.Param)
+		keys, canonicals, err := s.pointsTo(rec, inc.Param)
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range targets {
-			if !seen[key] && (inc.Target == 0 || key.Type == inc.Target) && !slices.Contains(ids[key.Type], key.ID) {
-				ids[key.Type] = append(ids[key.Type], key.ID)
+		for _, key := range keys {
+			if !seen[key] && (inc.Target == 0 || key.Type == inc.Target) {
+				ids[key] = true
 			}
 		}
-	}
-	var arms []plan.Arm
-	for t, list := range ids {
-		if arm, ok := s.Grant.Arm(t, plan.IDs{IDs: list}); ok {
-			arms = append(arms, arm)
+		for _, url := range canonicals {
+			urls[url] = true
 		}
 	}
-	return arms, nil
+	plans := s.byIDs(ids)
+	more, err := s.byURLs(inc, urls)
+	return append(plans, more...), err
 }
 
-// pointsTo lists the resources of this store that a parameter of a resource
-// refers to; without a parameter, every reference in it.
-func (s *Session) pointsTo(rec store.Record, p *search.Param) ([]plan.Key, error) {
+// byIDs is one plan for all of these keys, narrowed by the grant.
+func (s *Session) byIDs(keys map[plan.Key]bool) []*plan.Plan {
+	ids := map[plan.Type][]string{}
+	for key := range keys {
+		ids[key.Type] = append(ids[key.Type], key.ID)
+	}
+	p := &plan.Plan{}
+	for t, list := range ids {
+		slices.Sort(list)
+		if arm, ok := s.Grant.Arm(t, plan.IDs{IDs: list}); ok {
+			p.Arms = append(p.Arms, arm)
+		}
+	}
+	if len(p.Arms) == 0 {
+		return nil
+	}
+	slices.SortFunc(p.Arms, func(a, b plan.Arm) int { return int(a.Type) - int(b.Type) })
+	return []*plan.Plan{p}
+}
+
+// byURLs are the plans for what canonicals name: conformance resources that have
+// a url parameter, of the types the parameter may point to.
+func (s *Session) byURLs(inc search.Include, urls map[string]bool) ([]*plan.Plan, error) {
+	if len(urls) == 0 {
+		return nil, nil
+	}
+	var plans []*plan.Plan
+	for _, t := range s.canonicalTargets(inc) {
+		values := make([]string, 0, len(urls))
+		for url := range urls {
+			values = append(values, searchEscape.Replace(url))
+		}
+		slices.Sort(values)
+		q, err := search.Parse(s.Registry, []plan.Type{t}, []search.Pair{{Name: "url", Value: strings.Join(values, ",")}}, search.Options{Base: s.Base + "/"})
+		if err != nil {
+			return nil, err
+		}
+		p, err := q.Compile(s.env())
+		if err != nil {
+			return nil, err
+		}
+		p.Total = plan.TotalNone
+		plans = append(plans, p)
+	}
+	return plans, nil
+}
+
+// searchEscape protects what separates values (R4 search.html#escaping).
+var searchEscape = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `$`, `\$`, `|`, `\|`)
+
+// canonicalTargets are the types with a url that an include may reach.
+func (s *Session) canonicalTargets(inc search.Include) []plan.Type {
+	targets := s.Registry.Types()
+	switch {
+	case inc.Target != 0:
+		targets = []plan.Type{inc.Target}
+	case inc.Param != nil && len(inc.Param.Targets) > 0:
+		targets = inc.Param.Targets
+	}
+	var with []plan.Type
+	for _, t := range targets {
+		if p, ok := s.Registry.Param(t, "url"); ok && p.Kind == search.KindURI {
+			with = append(with, t)
+		}
+	}
+	return with
+}
+
+// pointsTo lists what a parameter of a resource refers to, without a parameter
+// what every reference parameter does: resources of this store, and canonicals.
+func (s *Session) pointsTo(rec store.Record, p *search.Param) ([]plan.Key, []string, error) {
 	doc, err := fhir.Parse(fhir.StoredJSON(rec.Body))
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "interaction.pointsTo", err)
+		return nil, nil, fault.Wrap(fault.Internal, "interaction.pointsTo", err)
 	}
 	defer doc.Release()
-	if p != nil {
-		return s.Extractor.Targets(rec.Key.Type, p, doc.Root()), nil
-	}
-	var keys []plan.Key
-	for node := range fhir.References(doc.Root()) {
-		if key, ok := s.local(fhir.ParseReference(node.Text())); ok {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
+	t, root := rec.Key.Type, doc.Root()
+	return s.Extractor.Targets(t, p, root), s.Extractor.Canonicals(t, p, root), nil
 }
 
-// local is the resource of this store that a reference names.
-func (s *Session) local(ref fhir.Reference) (plan.Key, bool) {
-	if ref.Form != fhir.Relative && (ref.Form != fhir.Absolute || ref.Base != s.Base) {
-		return plan.Key{}, false
+// reversePlans ask for the resources that point to those of from.
+func (s *Session) reversePlans(inc search.Include, from []store.Record, _ map[plan.Key]bool) ([]*plan.Plan, error) {
+	arms := s.reverseArms(inc, from)
+	if len(arms) == 0 {
+		return nil, nil
 	}
-	t, ok := s.Registry.Type(ref.Type)
-	return plan.Key{Type: t, ID: ref.ID}, ok
+	return []*plan.Plan{{Arms: arms}}, nil
 }
 
 // reverseArms are the resources that point to those of from.
@@ -137,19 +203,17 @@ func (s *Session) reverseArms(inc search.Include, from []store.Record) []plan.Ar
 		if inc.Source != 0 && t != inc.Source {
 			continue
 		}
-		var any plan.Or
-		for _, param := range s.references(t, inc.Param) {
-			for _, rec := range from {
-				if inc.Target == 0 || rec.Key.Type == inc.Target {
-					self := s.Store.HashKey().Self(rec.Key)
-					any = append(any, plan.Term{Param: param.At(search.Main), Value: self[:]})
-				}
+		var keys []plan.Key
+		for _, rec := range from {
+			if inc.Target == 0 || rec.Key.Type == inc.Target {
+				keys = append(keys, rec.Key)
 			}
 		}
-		if len(any) == 0 {
+		params := s.references(t, inc.Param)
+		if len(keys) == 0 || len(params) == 0 {
 			continue
 		}
-		if arm, ok := s.Grant.Arm(t, any); ok {
+		if arm, ok := s.Grant.Arm(t, search.PointingTo(s.Store.HashKey(), params, keys)); ok {
 			arms = append(arms, arm)
 		}
 	}

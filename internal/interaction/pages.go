@@ -1,7 +1,6 @@
 package interaction
 
 import (
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
@@ -48,9 +47,8 @@ func (s *Session) seal(t pageToken) (string, error) {
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "interaction.seal", err)
 	}
-	nonce := make([]byte, s.Pages.NonceSize(), s.Pages.NonceSize()+len(raw)+s.Pages.Overhead())
-	rand.Read(nonce) // never fails (crypto/rand)
-	return base64.RawURLEncoding.EncodeToString(s.Pages.Seal(nonce, nonce, raw, []byte(s.StoreID))), nil
+	sealed, err := s.Pages.Seal(raw, []byte(s.StoreID))
+	return base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
 // maxToken bounds a page token's text in bytes; ours are shorter.
@@ -63,11 +61,10 @@ func (s *Session) open(text string) (pageToken, error) {
 		return pageToken{}, bad
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) < s.Pages.NonceSize() {
+	if err != nil {
 		return pageToken{}, bad
 	}
-	n := s.Pages.NonceSize()
-	plain, err := s.Pages.Open(nil, raw[:n], raw[n:], []byte(s.StoreID))
+	plain, err := s.Pages.Open(raw, []byte(s.StoreID))
 	if err != nil {
 		return pageToken{}, bad
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -26,13 +25,21 @@ func (s *Session) Read(ctx context.Context, typ, id string) (*Version, error) {
 }
 
 func (s *Session) readIn(ctx context.Context, view store.View, key plan.Key) (*Version, error) {
-	rec, err := s.visible(ctx, view, key, search.Read)
+	rec, ok, err := s.current(ctx, view, key, search.Read)
 	if err != nil {
 		return nil, err
 	}
+	return s.given(rec, ok, s.Registry.Name(key.Type), key.ID)
+}
+
+// given hands out what a read found.
+func (s *Session) given(rec store.Record, ok bool, typ, id string) (*Version, error) {
+	if !ok {
+		return nil, notFound(typ, id)
+	}
 	s.touch(rec)
 	if rec.Deleted {
-		return nil, gone(s.Registry.Name(key.Type), key.ID)
+		return nil, gone(typ, id)
 	}
 	return s.version(rec), nil
 }
@@ -43,34 +50,27 @@ func (s *Session) Vread(ctx context.Context, typ, id, version string) (*Version,
 	if err != nil {
 		return nil, err
 	}
-	number, err := strconv.ParseUint(version, 10, 64)
-	if err != nil || number == 0 || version[0] == '+' {
-		return nil, notFound(typ, id+"/_history/"+version)
+	path := id + "/_history/" + version
+	number, ok := parseVersion(version)
+	if !ok {
+		return nil, notFound(typ, path)
 	}
 	view, err := s.Store.View(ctx, "")
 	if err != nil {
 		return nil, err
 	}
 	defer view.Close()
-	where, ok := s.Grant.Where(key.Type, search.Read)
-	if !ok {
-		return nil, notFound(typ, id)
-	}
-	rec, err := view.GetVersion(ctx, key, number)
-	if fault.Is(err, fault.NotFound) {
-		return nil, notFound(typ, id+"/_history/"+version)
-	}
-	if err == nil && where != nil {
-		err = s.shown(ctx, view, rec, where)
-	}
+	rec, ok, err := s.shown(ctx, view, key, search.Read, func() (store.Record, error) { return view.GetVersion(ctx, key, number) })
 	if err != nil {
 		return nil, err
 	}
-	s.touch(rec)
-	if rec.Deleted {
-		return nil, gone(typ, id+"/_history/"+version)
-	}
-	return s.version(rec), nil
+	return s.given(rec, ok, typ, path)
+}
+
+// parseVersion reads a version id: a number from 1, as formatVersion writes it.
+func parseVersion(text string) (uint64, bool) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	return n, err == nil && n > 0 && formatVersion(n) == text
 }
 
 func formatVersion(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -12,23 +12,44 @@ import (
 // into references to the resources they became, where R4 lists them
 // (http.html#trules): Reference.reference, elements of type uri, url, oid and
 // uuid, and href and src in narratives; never canonicals or plain strings.
+// What stands between them stays byte for byte.
 func (t *txn) rewrite(resource fhir.Node, fullURL string) []byte {
-	raw := resource.Raw()
-	doc, err := fhir.ParseLimits(raw, bundleLimits)
-	if err != nil { // a value inside a parsed document parses
+	if len(t.ids) == 0 && len(t.conditional) == 0 {
+		return resource.Raw()
+	}
+	r := rewriter{txn: t, base: baseOf(fullURL)}
+	r.element(resource, resource.ResourceType())
+	return splice(resource, r.changes)
+}
+
+// change replaces one string value.
+type change struct {
+	node fhir.Node
+	with []byte
+}
+
+// splice writes a value with some strings inside it replaced; changes are in
+// document order.
+func splice(n fhir.Node, changes []change) []byte {
+	raw := n.Raw()
+	if len(changes) == 0 {
 		return raw
 	}
-	defer doc.Release()
-	r := rewriter{ids: t.ids, base: baseOf(fullURL)}
-	r.element(doc.Root(), doc.ResourceType())
-	return fhir.Apply(doc, r.edits)
+	out := make([]byte, 0, len(raw))
+	from, start := 0, n.Offset()
+	for _, c := range changes {
+		at := c.node.Offset() - start
+		out = append(append(out, raw[from:at]...), c.with...)
+		from = at + len(c.node.Raw())
+	}
+	return append(out, raw[from:]...)
 }
 
 // rewriter walks a resource with R4's types at hand.
 type rewriter struct {
-	ids   map[string]string
-	base  string // the fullUrl's own base, for relative references
-	edits []fhir.Edit
+	*txn
+	base    string // the fullUrl's own base, for relative references
+	changes []change
 }
 
 // baseOf is the part of a RESTful fullUrl before Type/id; "" for URNs.
@@ -74,6 +95,10 @@ func (r *rewriter) value(n fhir.Node, parent, name, typ string) {
 
 func (r *rewriter) reference(n fhir.Node) {
 	text := n.Text()
+	if to, known := r.conditional[text]; known {
+		r.change(n, to)
+		return
+	}
 	if r.replace(n, text) || r.base == "" {
 		return
 	}
@@ -82,22 +107,33 @@ func (r *rewriter) reference(n fhir.Node) {
 	}
 }
 
-func (r *rewriter) replace(n fhir.Node, text string) bool {
-	to, known := r.ids[text]
-	if !known {
-		path, fragment, has := strings.Cut(text, "#")
-		if to, known = r.ids[path]; !has || !known {
-			return false
-		}
-		to += "#" + fragment
+// becomes is what a text that names an entry turns into.
+func (r *rewriter) becomes(text string) (to string, known bool) {
+	if to, known = r.ids[text]; known {
+		return to, true
 	}
-	r.edits = append(r.edits, fhir.Edit{Node: n, With: fhir.AppendString(nil, to)})
-	return true
+	path, fragment, has := strings.Cut(text, "#")
+	if to, known = r.ids[path]; !has || !known {
+		return "", false
+	}
+	return to + "#" + fragment, true
+}
+
+func (r *rewriter) replace(n fhir.Node, text string) bool {
+	to, known := r.becomes(text)
+	if known {
+		r.change(n, to)
+	}
+	return known
+}
+
+func (r *rewriter) change(n fhir.Node, to string) {
+	r.changes = append(r.changes, change{n, fhir.AppendString(nil, to)})
 }
 
 // narrative replaces the values of href and src attributes.
 func (r *rewriter) narrative(n fhir.Node) {
-	text := []byte(n.Text())
+	text := n.TextBytes()
 	var out []byte
 	for rest := text; ; {
 		before, value, after, found := attribute(rest)
@@ -106,7 +142,7 @@ func (r *rewriter) narrative(n fhir.Node) {
 			break
 		}
 		out = append(out, before...)
-		if to, known := r.ids[string(value)]; known {
+		if to, known := r.becomes(string(value)); known {
 			out = append(out, to...)
 		} else {
 			out = append(out, value...)
@@ -114,25 +150,37 @@ func (r *rewriter) narrative(n fhir.Node) {
 		rest = after
 	}
 	if !bytes.Equal(out, text) {
-		r.edits = append(r.edits, fhir.Edit{Node: n, With: fhir.AppendString(nil, string(out))})
+		r.change(n, string(out))
 	}
 }
 
 // attribute finds the next href="…" or src="…"; before ends with the quote.
 func attribute(text []byte) (before, value, after []byte, found bool) {
+	for at := 0; ; {
+		next := nextAttribute(text[at:])
+		if next < 0 {
+			return nil, nil, nil, false
+		}
+		start := at + next
+		if start < len(text) && (text[start] == '"' || text[start] == '\'') {
+			end := bytes.IndexByte(text[start+1:], text[start])
+			if end < 0 {
+				return nil, nil, nil, false
+			}
+			end += start + 1
+			return text[:start+1], text[start+1 : end], text[end:], true
+		}
+		at = start
+	}
+}
+
+// nextAttribute is the place behind the next "href=" or "src=", -1 without.
+func nextAttribute(text []byte) int {
 	best := -1
 	for _, name := range [...]string{"href=", "src="} {
 		if at := bytes.Index(text, []byte(name)); at >= 0 && (best < 0 || at+len(name) < best) {
 			best = at + len(name)
 		}
 	}
-	if best < 0 || best >= len(text) || text[best] != '"' && text[best] != '\'' {
-		return nil, nil, nil, false
-	}
-	quote, start := text[best], best+1
-	end := bytes.IndexByte(text[start:], quote)
-	if end < 0 {
-		return nil, nil, nil, false
-	}
-	return text[:start], text[start : start+end], text[start+end:], true
+	return best
 }

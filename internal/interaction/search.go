@@ -54,10 +54,7 @@ func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	asked.After, asked.Limit, asked.Total, asked.Work = token.After, q.Count, q.Total, maxSearchWork
-	if q.Summary == search.SummaryCount || q.Count == 0 {
-		asked.Limit, asked.Total = 0, plan.TotalExact
-	}
+	asked.After, asked.Work = token.After, maxSearchWork
 	view, err := s.Store.View(ctx, token.Moment)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,6 @@ package interaction
 
 import (
 	"context"
-	"crypto/cipher"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/audit"
@@ -31,7 +30,23 @@ import (
 // of it into what it points to.
 type Extractor interface {
 	Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error)
+	// Targets are the resources of this store that a reference parameter points
+	// to; a nil parameter is every one of the type.
 	Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key
+	// Canonicals are the URLs, without version, that it points to.
+	Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string
+}
+
+// Validator holds a resource against its definition before it is stored. Its
+// errors are given to the client as they are.
+type Validator interface {
+	Validate(t plan.Type, root fhir.Node) error
+}
+
+// Sealer seals small blobs and opens them again, bound to what they are for.
+type Sealer interface {
+	Seal(plain, aad []byte) ([]byte, error)
+	Open(sealed, aad []byte) ([]byte, error)
 }
 
 // Session is what one request works with.
@@ -41,12 +56,14 @@ type Session struct {
 	Grant     *search.Grant
 	Registry  search.Registry
 	Extractor Extractor
-	Base      string      // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
-	Pages     cipher.AEAD // seals page links
+	Validator Validator // nil: what parses is stored
+	Base      string    // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
+	Pages     Sealer    // seals page links
 	Clock     func() time.Time
 	NewID     func() (string, error) // a fresh UUID
 	Touched   func(audit.Target)     // told of every resource given out or changed
 	Lenient   bool                   // Prefer: handling=lenient
+	Whole     bool                   // Prefer: return=representation for the entries of bundles
 }
 
 // Version is one version of a resource, as an interaction found or made it.
@@ -94,16 +111,26 @@ func (s *Session) key(typ, id string) (plan.Key, error) {
 	return plan.Key{Type: t, ID: id}, nil
 }
 
+// typ finds a type that has interactions at all.
 func (s *Session) typ(name string) (plan.Type, error) {
 	t, ok := s.Registry.Type(name)
 	if !ok {
 		return 0, &fault.Error{Kind: fault.NotFound, Op: "interaction.typ", Subject: name, Detail: "no such resource type in R4"}
 	}
+	if notStored[name] {
+		return 0, &fault.Error{Kind: fault.NotSupported, Op: "interaction.typ", Subject: name, Detail: "resources of this type are not stored"}
+	}
 	return t, nil
 }
 
 func (s *Session) touch(rec store.Record) {
-	s.Touched(audit.Target{Type: s.Registry.Name(rec.Key.Type), ID: rec.Key.ID, Version: rec.Version})
+	s.touched(audit.Target{Type: s.Registry.Name(rec.Key.Type), ID: rec.Key.ID, Version: rec.Version})
+}
+
+func (s *Session) touched(t audit.Target) {
+	if s.Touched != nil {
+		s.Touched(t)
+	}
 }
 
 // The tags that tell by which interaction a version came. Persisted: never
@@ -123,37 +150,52 @@ func gone(typ, id string) error {
 	return &fault.Error{Kind: fault.Gone, Op: "interaction", Subject: typ + "/" + id, Detail: "the resource was deleted"}
 }
 
-// visible reads the current version that the grant shows, deletions included,
-// or fault.NotFound.
-func (s *Session) visible(ctx context.Context, view store.View, key plan.Key, access search.Access) (store.Record, error) {
-	where, ok := s.Grant.Where(key.Type, access)
-	if !ok {
-		return store.Record{}, notFound(s.Registry.Name(key.Type), key.ID)
-	}
-	rec, err := view.Get(ctx, key)
-	if fault.Is(err, fault.NotFound) {
-		return rec, notFound(s.Registry.Name(key.Type), key.ID)
-	}
-	if err != nil || where == nil {
-		return rec, err
-	}
-	return rec, s.shown(ctx, view, rec, where)
+// current reads the current version that the grant shows, deletions included;
+// ok is false when there is none, and nothing tells apart why.
+func (s *Session) current(ctx context.Context, view store.View, key plan.Key, access search.Access) (rec store.Record, ok bool, err error) {
+	return s.shown(ctx, view, key, access, func() (store.Record, error) { return view.Get(ctx, key) })
 }
 
-// shown holds a record against a narrowing grant by its own entries; a deletion
-// is judged by the version before it.
-func (s *Session) shown(ctx context.Context, view store.View, rec store.Record, where plan.Node) error {
-	page, err := view.History(ctx, store.HistoryQuery{
-		Key: rec.Key, Where: []plan.Arm{{Type: rec.Key.Type, Where: where}}, Limit: 1,
+// shown reads a version and holds it against the grant by its own entries; a
+// deletion is judged by the version before it.
+func (s *Session) shown(ctx context.Context, view store.View, key plan.Key, access search.Access, read func() (store.Record, error)) (store.Record, bool, error) {
+	where, allowed := s.Grant.Where(key.Type, access)
+	if !allowed {
+		return store.Record{}, false, nil
+	}
+	rec, err := read()
+	if fault.Is(err, fault.NotFound) {
+		return store.Record{}, false, nil
+	}
+	if err != nil || where == nil {
+		return rec, err == nil, err
+	}
+	ok, err := s.meets(ctx, view, rec, where)
+	return rec, ok, err
+}
+
+// meetsPage is how many versions of one resource meets asks for at a time.
+const meetsPage = 64
+
+// meets reports whether one version meets a condition of its type.
+func (s *Session) meets(ctx context.Context, view store.View, rec store.Record, where plan.Node) (bool, error) {
+	q := store.HistoryQuery{
+		Key: rec.Key, Where: []plan.Arm{{Type: rec.Key.Type, Where: where}}, Limit: meetsPage,
 		Low: rec.Updated, High: rec.Updated.Add(time.Millisecond),
-	})
-	if err != nil {
-		return err
 	}
-	for _, found := range page.Records {
-		if found.Version == rec.Version {
-			return nil
+	for {
+		page, err := view.History(ctx, q)
+		if err != nil {
+			return false, err
 		}
+		for _, found := range page.Records {
+			if found.Version == rec.Version {
+				return true, nil
+			}
+		}
+		if page.Next == nil {
+			return false, nil
+		}
+		q.After = page.Next
 	}
-	return notFound(s.Registry.Name(rec.Key.Type), rec.Key.ID)
 }

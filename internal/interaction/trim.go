@@ -86,3 +86,21 @@ func tagSubsetted(root fhir.Node) fhir.Edit {
 	}
 	return fhir.Set(meta, "tag", []byte(`[`+subsetted+`]`))
 }
+
+// Trimmed is a version's JSON as a read with _summary or _elements asks for it;
+// other parameters are not looked at.
+func (s *Session) Trimmed(v *Version, pairs []search.Pair) ([]byte, error) {
+	t, err := s.typ(v.Type)
+	if err != nil {
+		return nil, err
+	}
+	asked := slices.DeleteFunc(slices.Clone(pairs), func(p search.Pair) bool { return p.Name != "_summary" && p.Name != "_elements" })
+	q, err := search.Parse(s.Registry, []plan.Type{t}, asked, search.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if q.Summary == search.SummaryCount {
+		return nil, invalidPair(asked[0], "a read has nothing to count")
+	}
+	return trim(v.Resource(), t, q.Summary, q.Elements)
+}

@@ -10,24 +10,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// Match is the version condition of a write.
-type Match struct {
-	Version uint64 // If-Match: W/"n"; 0 is no condition
-	Absent  bool   // If-None-Match: *
-}
-
-func (m Match) conditions() []store.Condition {
-	var all []store.Condition
-	if m.Version > 0 {
-		all = append(all, store.Condition{Kind: store.AtVersion, Version: m.Version})
-	}
-	if m.Absent {
-		// A deleted id stays taken, as in HealthLake.
-		all = append(all, store.Condition{Kind: store.Never})
-	}
-	return all
-}
-
 // Update stores a resource under the client's id (R4 http.html#update): a new
 // version, or the first (update-as-create, Created true).
 func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match Match) (*Version, error) {
@@ -35,7 +17,7 @@ func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayMake(key.Type, search.Update); err != nil {
+	if err := s.mayChange(key.Type); err != nil {
 		return nil, err
 	}
 	doc, err := s.parse(body, typ)
@@ -52,6 +34,14 @@ func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match
 	}
 	v, err := s.commitOne(ctx, op)
 	return v, matchFault(err)
+}
+
+// mayChange refuses updates that the grant or the type does not allow.
+func (s *Session) mayChange(t plan.Type) error {
+	if err := s.mayMake(t, search.Update); err != nil {
+		return err
+	}
+	return s.changeable(t)
 }
 
 // checkID holds the body's id against the URL's (R4 http.html#update: it SHALL
@@ -74,24 +64,6 @@ func quote(s string) string {
 	return `"` + s + `"`
 }
 
-// matchFault turns a failed version condition into 412.
-func matchFault(err error) error {
-	failed, ok := unmet(err)
-	if !ok {
-		return err
-	}
-	e := &fault.Error{Kind: fault.Precondition, Op: "interaction", Cause: err}
-	switch {
-	case failed.Current == 0:
-		e.Detail = "there is no current version"
-	case failed.Deleted:
-		e.Detail = "the resource was deleted"
-	default:
-		e.Detail = `the current version is W/"` + formatVersion(failed.Current) + `"`
-	}
-	return e
-}
-
 // UpdateWhere is the conditional update (R4 http.html#cond-update): the one
 // resource that matches, or a new one where none does.
 func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []byte, match Match) (*Version, error) {
@@ -99,7 +71,7 @@ func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayMake(t, search.Update); err != nil {
+	if err := s.mayChange(t); err != nil {
 		return nil, err
 	}
 	doc, err := s.parse(body, typ)
@@ -144,10 +116,14 @@ func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan
 	case !ok || failed.Condition == 0:
 		return v, err
 	case op.If[failed.Condition].Kind == store.Absent:
-		return nil, &fault.Error{Kind: fault.Conflict, Op: "interaction.update", Subject: target.ID,
-			Detail: "no resource matches the criteria, but the body's id is taken"}
+		return nil, idTaken(target.ID)
 	}
 	return nil, matchFault(err)
+}
+
+func idTaken(id string) error {
+	return &fault.Error{Kind: fault.Conflict, Op: "interaction.update", Subject: id,
+		Detail: "no resource matches the criteria, but the body's id is taken"}
 }
 
 // conditionalTarget settles which resource a conditional update writes.
@@ -174,6 +150,10 @@ func (s *Session) matches(ctx context.Context, where *plan.Plan) ([]plan.Key, er
 		return nil, err
 	}
 	defer view.Close()
+	return matchesIn(ctx, view, where)
+}
+
+func matchesIn(ctx context.Context, view store.View, where *plan.Plan) ([]plan.Key, error) {
 	two := *where
 	two.Limit, two.Total, two.Sort, two.After = 2, plan.TotalNone, nil, nil
 	page, err := view.Search(ctx, &two)

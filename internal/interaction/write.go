@@ -20,17 +20,27 @@ const MaxResource = 5 << 20
 // in between.
 const maxRaces = 16
 
-// notStored are types that are never kept as resources of their own
-// (healthlake.md 2.3; R4 gives them no REST interactions).
+// notStored are types that are never kept as resources of their own: HealthLake
+// refuses them (devguide, "Supported resource types"), R4 gives Parameters no
+// REST interactions.
 var notStored = map[string]bool{"OperationOutcome": true, "Parameters": true}
+
+// writtenOnce are types whose resources are created and never changed
+// (HealthLake: AuditEvent has create and read only).
+var writtenOnce = map[string]bool{"AuditEvent": true}
+
+// changeable refuses the changing of what is written once.
+func (s *Session) changeable(t plan.Type) error {
+	if name := s.Registry.Name(t); writtenOnce[name] {
+		return &fault.Error{Kind: fault.MethodNotAllowed, Op: "interaction.changeable", Subject: "GET", Detail: name + " is created and read only"}
+	}
+	return nil
+}
 
 // parse reads a resource of this type.
 func (s *Session) parse(body []byte, typ string) (*fhir.Document, error) {
 	if len(body) > MaxResource {
 		return nil, fault.New(fault.TooLarge, "interaction.parse", "the resource is larger than %d bytes", MaxResource)
-	}
-	if notStored[typ] {
-		return nil, &fault.Error{Kind: fault.NotSupported, Op: "interaction.parse", Subject: typ, Detail: "resources of this type are not stored"}
 	}
 	doc, err := fhir.Parse(body)
 	if err != nil {
@@ -58,6 +68,11 @@ func (s *Session) put(key plan.Key, doc *fhir.Document, tag byte, conditions ...
 	stored, err := fhir.Store(doc)
 	if err != nil {
 		return store.Op{}, err
+	}
+	if s.Validator != nil {
+		if err := s.Validator.Validate(key.Type, doc.Root()); err != nil {
+			return store.Op{}, err
+		}
 	}
 	entries, err := s.Extractor.Extract(key, doc.Root())
 	if err != nil {
@@ -101,7 +116,7 @@ func (s *Session) made(op store.Op, out store.Outcome) *Version {
 		Type: s.Registry.Name(op.Key.Type), ID: op.Key.ID, Number: out.Version, Updated: out.Updated,
 		Deleted: op.Kind == store.Delete, Created: out.Created, Changed: out.Changed, stored: op.Body,
 	}
-	s.Touched(audit.Target{Type: v.Type, ID: v.ID, Version: v.Number})
+	s.touched(audit.Target{Type: v.Type, ID: v.ID, Version: v.Number})
 	return v
 }
 
