@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/searchparam"
 	"github.com/tarn-fhir/tarn/internal/store"
+	"github.com/tarn-fhir/tarn/internal/store/lsm"
 	"github.com/tarn-fhir/tarn/internal/store/memory"
 )
 
@@ -46,7 +48,22 @@ func newServer(t testing.TB) *server {
 	t.Helper()
 	var ticks atomic.Int64
 	clock := func() time.Time { return time.Date(2026, 1, 1, 0, 0, int(ticks.Add(1)), 0, time.UTC) }
-	engine := memory.New(memory.Options{Clock: clock, Rand: bytes.NewReader(make([]byte, 64))})
+	return serverOn(t, memory.New(memory.Options{Clock: clock, Rand: bytes.NewReader(make([]byte, 64))}))
+}
+
+// onDisk is a server over the embedded engine.
+func onDisk(t testing.TB) *server {
+	t.Helper()
+	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { engine.Close() })
+	return serverOn(t, engine)
+}
+
+func serverOn(t testing.TB, engine store.Engine) *server {
+	t.Helper()
 	key, err := seal.DataKeyFrom(bytes.Repeat([]byte{7}, seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
