@@ -2,7 +2,6 @@ package fhir
 
 import (
 	"math"
-	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
@@ -192,30 +191,41 @@ func (r *dateReader) digits(n, low, high int, into *int) bool {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-func daysIn(year, month int) int {
-	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+func daysIn(year, month int) int { return int(daysTo(year, month+1) - daysTo(year, month)) }
+
+// Lengths of time in milliseconds.
+const (
+	milliSecond = 1000
+	milliMinute = 60 * milliSecond
+	milliDay    = 24 * 60 * milliMinute
+)
+
+// daysTo is the days from 1970-01-01 to the first of a month, in the Gregorian
+// calendar carried back; month 13 is the January that follows. Years are
+// counted from March, so that the leap day ends them.
+func daysTo(year, month int) int64 {
+	months := year*12 + month - 3 // since March of the year 0
+	y, m := months/12, months%12
+	const from0 = 719468 // days from 0000-03-01 to 1970-01-01
+	return int64(y*365+y/4-y/100+y/400+(m*153+2)/5) - from0
 }
 
 func (r *dateReader) interval() Interval {
-	t := time.Date(r.year, time.Month(r.month), r.day, r.hour, r.minute-r.offset, r.second,
-		r.milli*int(time.Millisecond), time.UTC)
-	return Interval{t.UnixMilli(), r.end(t).UnixMilli()}
-}
-
-func (r *dateReader) end(t time.Time) time.Time {
+	low := (daysTo(r.year, r.month)+int64(r.day-1))*milliDay +
+		int64((r.hour*60+r.minute-r.offset)*milliMinute+r.second*milliSecond+r.milli)
 	switch r.precision {
 	case Year:
-		return t.AddDate(1, 0, 0)
+		return Interval{low, daysTo(r.year+1, 1) * milliDay}
 	case Month:
-		return t.AddDate(0, 1, 0)
+		return Interval{low, daysTo(r.year, r.month+1) * milliDay}
 	case Day:
-		return t.AddDate(0, 0, 1)
+		return Interval{low, low + milliDay}
 	case Minute:
-		return t.Add(time.Minute)
+		return Interval{low, low + milliMinute}
 	case Second:
-		return t.Add(time.Second)
+		return Interval{low, low + milliSecond}
 	}
-	return t.Add(time.Millisecond)
+	return Interval{low, low + 1}
 }
 
 // PeriodInterval is the stretch of a Period element: from the beginning of

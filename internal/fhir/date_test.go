@@ -1,6 +1,7 @@
 package fhir_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -159,4 +160,31 @@ func FuzzParseDate(f *testing.F) {
 			t.Fatalf("%q = %v, Go has %v, %v", text, v, want, goErr)
 		}
 	})
+}
+
+// Every month's first and last day is where package time puts it.
+func TestDatesAreTimes(t *testing.T) {
+	for year := 1; year <= 9999; year++ {
+		for month := 1; month <= 12; month++ {
+			if year > 5 && year%97 != 0 && (year < 1896 || year > 2105) {
+				continue
+			}
+			first := time.Date(year, time.Month(month), 1, 0, 0, 0, 0, time.UTC)
+			next := first.AddDate(0, 1, 0)
+			for _, c := range []struct {
+				text string
+				want fhir.Interval
+			}{
+				{first.Format("2006-01"), fhir.Interval{Low: first.UnixMilli(), High: next.UnixMilli()}},
+				{next.AddDate(0, 0, -1).Format("2006-01-02"), fhir.Interval{Low: next.AddDate(0, 0, -1).UnixMilli(), High: next.UnixMilli()}},
+			} {
+				if got, _, err := fhir.ParseDate(c.text); err != nil || got != c.want {
+					t.Fatalf("%s: %v, %v, want %v", c.text, got, err, c.want)
+				}
+			}
+			if _, _, err := fhir.ParseDate(first.Format("2006-01-") + fmt.Sprint(next.AddDate(0, 0, -1).Day()+1)); err == nil {
+				t.Fatalf("a day too many in %s", first.Format("2006-01"))
+			}
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Kind is the JSON kind of a Node.
@@ -270,6 +271,55 @@ func (n Node) children() iter.Seq[Node] {
 			}
 		}
 	}
+}
+
+// First is the first member or item, Absent when there is none. With Next it
+// goes through members and items without an iterator's cost:
+//
+//	for c := n.First(); c.Exists(); c = c.Next() {
+func (n Node) First() Node {
+	if n.doc == nil || n.tape().count == 0 {
+		return Node{}
+	}
+	return Node{n.doc, n.i + 1}
+}
+
+// Next is the member or item that follows in the parent, Absent behind the last
+// and for the root.
+func (n Node) Next() Node {
+	if n.doc == nil {
+		return Node{}
+	}
+	t := n.tape()
+	if t.parent < 0 || t.next >= n.doc.nodes[t.parent].next {
+		return Node{}
+	}
+	return Node{n.doc, t.next}
+}
+
+// FirstItem is where to begin going through an element that may repeat: the
+// first item of an array, and any other value itself. NextItem goes on.
+func (n Node) FirstItem() Node {
+	if n.Kind() == Array {
+		return n.First()
+	}
+	return n
+}
+
+// NextItem is the item that follows in the array, Absent behind the last and
+// for a value that is no item.
+func (n Node) NextItem() Node {
+	if n.doc == nil || n.tape().nameOff != 0 {
+		return Node{}
+	}
+	return n.Next()
+}
+
+// View is Text without a copy where none is needed. It is good as long as the
+// document's bytes are: whoever keeps it clones it.
+func (n Node) View() string {
+	b := n.TextBytes()
+	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
 // Descendants goes through everything below the node in document order, the

@@ -206,3 +206,40 @@ func TestInterningBesideParsing(t *testing.T) {
 		t.Error("one name has two numbers")
 	}
 }
+
+// First and Next go where Children goes, FirstItem and NextItem where Items does.
+func TestNextIsChildren(t *testing.T) {
+	doc := mustParse(t, `{"a":[1,[2,{"b":[]}],{}],"c":{"d":null,"e":"x\u0041"},"f":[]}`)
+	for i := range doc.NodeCount() {
+		n := doc.At(int32(i))
+		var want, got []int32
+		for c := range n.Children() {
+			want = append(want, c.Ref())
+		}
+		for c := n.First(); c.Exists(); c = c.Next() {
+			got = append(got, c.Ref())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("children of %d: %v, want %v", i, got, want)
+		}
+		if n.View() != n.Text() {
+			t.Errorf("%d: view %q of %q", i, n.View(), n.Text())
+		}
+		if !n.IsMember() {
+			continue
+		}
+		want, got = nil, nil
+		for c := range n.Items() {
+			want = append(want, c.Ref())
+		}
+		for c := n.FirstItem(); c.Exists(); c = c.NextItem() {
+			got = append(got, c.Ref())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("items of %d: %v, want %v", i, got, want)
+		}
+	}
+	if (fhir.Node{}).First().Exists() || (fhir.Node{}).Next().Exists() || (fhir.Node{}).FirstItem().Exists() || (fhir.Node{}).NextItem().Exists() || doc.Root().Next().Exists() {
+		t.Error("something follows nothing")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -59,8 +60,7 @@ func (q *Query) Compile(env Env) (*plan.Plan, error) {
 func (k SortKey) compile() plan.Sort {
 	s := plan.Sort{By: k.By, Desc: k.Desc}
 	for _, param := range k.Params {
-		facet, _ := sortFacet(param.Kind)
-		s.Params = append(s.Params, param.Columns(facet)...)
+		s.Params = append(s.Params, param.Columns(Main)...)
 	}
 	return s
 }
@@ -117,14 +117,11 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 	case Match:
 		return c.match(cond)
 	case Missing:
-		present := plan.Or{}
-		for _, column := range cond.Param.Columns(Present) {
-			present = append(present, plan.Term{Param: column})
-		}
-		if cond.Not {
+		if present := present(cond.Param); cond.Not {
 			return Simplify(present), nil
+		} else {
+			return Simplify(plan.Not{Of: present}), nil
 		}
-		return Simplify(plan.Not{Of: present}), nil
 	case Chained:
 		arms, err := c.arms(cond.To)
 		return Simplify(plan.Chain{Params: cond.Param.Columns(Main), To: arms}), err
@@ -221,6 +218,24 @@ func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
 	return nil, fault.New(fault.Internal, "search.Compile", "unknown value %T", v)
 }
 
+// present is the condition to have a value of the parameter.
+func present(p *Param) plan.Node {
+	if p.Union != nil {
+		any := plan.Or{}
+		for _, part := range p.Union {
+			any = append(any, present(part))
+		}
+		return any
+	}
+	if p.Kind.mainTells() {
+		return plan.Range{Param: p.At(Main)}
+	}
+	if p.usual() {
+		return plan.Not{Of: plan.Term{Param: p.At(Absent)}}
+	}
+	return plan.Term{Param: p.At(Present)}
+}
+
 func term(p *Param, f Facet, h plan.Hash) plan.Node { return plan.Term{Param: p.At(f), Value: h[:]} }
 
 func (c *compiler) token(p *Param, m Modifier, v TokenValue) (plan.Node, error) {
@@ -235,11 +250,13 @@ func (c *compiler) token(p *Param, m Modifier, v TokenValue) (plan.Node, error) 
 
 func (c *compiler) tokenAt(p *Param, main, system Facet, v TokenValue) plan.Node {
 	switch {
+	case v.Code == "" && main == Main && !p.manyCodes():
+		h := hashSystem(c.env.Key, v.System)
+		return plan.Contains{Param: p.At(main), Part: append([]byte{0}, h[:]...)}
 	case v.Code == "":
-		return term(p, system, c.env.Key.Sum(domainSystem, v.System))
+		return term(p, system, hashSystem(c.env.Key, v.System))
 	case v.Any:
-		code := hashCode(c.env.Key, v.Code)
-		return plan.Prefix(p.At(main), code[:])
+		return plan.Prefix(p.At(main), appendTerm(nil, c.env.Key, v.Code))
 	}
 	return plan.Term{Param: p.At(main), Value: appendCoding(nil, c.env.Key, v.System, v.Code)}
 }
@@ -252,7 +269,7 @@ func (c *compiler) plainToken(p *Param, v TokenValue) plan.Node {
 		return node
 	}
 	if v.Code == "" {
-		return plan.Or{node, plan.Term{Param: p.At(Present)}}
+		return plan.Or{node, present(p)}
 	}
 	return plan.Or{node, c.tokenAt(p, Main, System, TokenValue{Code: v.Code})}
 }
@@ -289,7 +306,7 @@ func (c *compiler) reference(p *Param, v ReferenceValue) plan.Node {
 	if v.URL != "" {
 		at := term(p, Main, c.env.Key.Sum(domainURL, v.URL))
 		if p.OfMain { // what has no reference of its type has none of these either
-			return plan.And{at, plan.Term{Param: p.At(Present)}}
+			return plan.And{at, present(p)}
 		}
 		return at
 	}
@@ -300,9 +317,10 @@ func (c *compiler) reference(p *Param, v ReferenceValue) plan.Node {
 	return any
 }
 
+// text compares strings; see appendText.
 func (c *compiler) text(p *Param, m Modifier, s string) plan.Node {
 	if m == ModExact {
-		return term(p, Exact, c.env.Key.Sum(domainExact, s))
+		return plan.Term{Param: p.At(Main), Value: appendText(nil, c.env.Key, s)}
 	}
 	folded := foldedText(s)
 	if folded == "" {
@@ -324,9 +342,12 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 	case ModIn, ModNotIn:
 		return c.members(p, s)
 	case ModContains:
-		return plan.Contains{Param: p.At(Text), Part: []byte(cut(s, MaxTextBytes))}, nil
+		if strings.ContainsFunc(s, unicode.IsControl) {
+			return never, nil // no URI holds these, but the hash behind a long one does
+		}
+		return plan.Contains{Param: p.At(Main), Part: []byte(cut(s, MaxTextBytes))}, nil
 	case ModBelow:
-		return plan.Or{c.exactURI(p, s), plan.Prefix(p.At(Text), []byte(cut(strings.TrimSuffix(s, "/")+"/", MaxTextBytes)))}, nil
+		return plan.Or{c.exactURI(p, s), plan.Prefix(p.At(Main), []byte(cut(strings.TrimSuffix(s, "/")+"/", MaxTextBytes)))}, nil
 	case ModAbove:
 		any := plan.Or{}
 		for _, parent := range parents(s) {
@@ -338,7 +359,7 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 }
 
 func (c *compiler) exactURI(p *Param, s string) plan.Node {
-	return term(p, Main, c.env.Key.Sum(domainURL, s))
+	return plan.Term{Param: p.At(Main), Value: appendURI(nil, c.env.Key, s)}
 }
 
 // parents are the URI and what stands above it: its paths cut at each slash,
@@ -357,14 +378,32 @@ func parents(s string) []string {
 	return slices.Compact(all)
 }
 
+// quantity asks points in their unit's entries with the system behind, and
+// ranges, whose system cannot stand there, under the unit as a whole.
 func (c *compiler) quantity(p *Param, v QuantityValue) plan.Node {
 	if !v.Unit {
 		return onAll(v.spans(), p.At(Main), p.At(End), nil)
 	}
+	code := c.env.Key.Sum(domainUnitCode, v.Code)
 	if v.System == "" {
-		unit := c.env.Key.Sum(domainUnitCode, v.Code)
-		return onAll(v.spans(), p.At(Code), p.At(CodeEnd), unit[:])
+		return onAll(v.spans(), p.At(Code), p.At(CodeEnd), code[:])
 	}
 	unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
-	return onAll(v.spans(), p.At(Unit), p.At(UnitEnd), unit[:])
+	ranges := onAll(v.spans(), p.At(Unit), p.At(UnitEnd), unit[:])
+	if v.Code == "" {
+		return append(c.points(v, p.At(Main), nil), ranges...)
+	}
+	return append(c.points(v, p.At(Code), code[:]), ranges...)
+}
+
+// points asks for points with a system behind.
+func (c *compiler) points(v QuantityValue, column plan.Param, lead []byte) plan.Or {
+	system := hashSystem(c.env.Key, v.System)
+	any := plan.Or{}
+	for _, s := range v.pointSpans() {
+		r := s.on(column, column, lead)
+		r.Tail = &plan.Tail{At: len(lead) + 16, Low: system[:], High: plan.Successor(system[:])}
+		any = append(any, r)
+	}
+	return any
 }

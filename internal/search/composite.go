@@ -11,24 +11,27 @@ import (
 // order of the definition. A component that can be asked in several ways has
 // several forms, and a resource has an entry for each combination.
 //
-// One range may look at sixteen bytes (an interval) when it is alone. Where
-// there are two, each is a point of eight bytes.
+// Most composites are tight: codes, and at most one number that is a point.
+// There the systems of codes and unit stand behind everything, where a tail can
+// ask for them, and one entry answers with and without them. Others are loose:
+// what is a range needs the tail for itself, and a system makes another form.
 
 // The forms. Persisted: append, never change.
 const (
-	formCode      = 'a' // token: H(code)
-	formCoding    = 's' // token: H(system|code)
-	formReference = 'r' // reference: as Main
-	formURI       = 'u' // uri: as Main
-	formExact     = 'x' // string: H(text)
-	formText      = 't' // string: folded text, 0x00
-	formInterval  = 'n' // number, date, quantity of any unit: low|high
-	formEnd       = 'N' // the same, high|low
-	formUnit      = 'q' // quantity: H(system|code)|low|high
-	formUnitEnd   = 'Q' // the same, high|low
-	formUnitCode  = 'c' // quantity: H(code or unit)|low|high
-	formCodeEnd   = 'C' // the same, high|low
-	formPoint     = 'p' // number: the value, where two ranges stand side by side
+	formCode         = 'a' // token: H(code); tight with the system behind
+	formCoding       = 's' // token, loose: H(code) H(system)
+	formReference    = 'r' // reference: as Main
+	formURI          = 'u' // uri: H(uri)
+	formText         = 't' // string: folded text, 0x00
+	formInterval     = 'n' // number, date, quantity of any unit: low|high
+	formEnd          = 'N' // the same, high|low
+	formUnit         = 'q' // quantity, loose: H(system|code)|low|high
+	formUnitEnd      = 'Q' // the same, high|low
+	formUnitCode     = 'c' // quantity: H(code or unit)|low|high; tight with the system behind
+	formCodeEnd      = 'C' // the same, high|low
+	formCanonical    = 'm' // quantity: H(canonical unit)|low|high
+	formCanonicalEnd = 'M' // the same, high|low
+	formPoint        = 'p' // number: the value, where two ranges stand side by side
 )
 
 // maxCombinations bounds the entries that one item of a composite makes, and
@@ -40,44 +43,81 @@ func ranged(k Kind) bool {
 	return k == KindNumber || k == KindDate || k == KindQuantity || k == KindString
 }
 
-// points reports whether a composite has two ranges side by side; ok is false
-// for composites that cannot be indexed.
-func points(p *Param) (points, ok bool) {
-	n := 0
+// shape is which entries a composite has.
+type shape struct {
+	tight, loose bool // neither: it cannot be indexed
+	points       bool // two numbers stand side by side, each a point
+}
+
+// maxSlots is how many systems may stand behind a tight entry, so that those
+// that are asked for are always side by side.
+const maxSlots = 2
+
+func shapeOf(p *Param) shape {
+	ranges, numbers, slots, amounts := 0, 0, 0, 0
 	for _, c := range p.Components {
-		if !ranged(c.Kind) {
-			continue
+		switch c.Kind {
+		case KindToken:
+			slots++
+		case KindQuantity:
+			slots++
+			amounts++
+		case KindNumber:
+			numbers++
+			amounts++
 		}
-		if n++; n == 2 {
-			points = true
+		if ranged(c.Kind) {
+			ranges++
 		}
 	}
-	if n > 2 || len(p.Components) == 0 {
-		return points, false
+	switch {
+	case ranges > 2 || len(p.Components) == 0 || ranges == 2 && numbers != 2:
+		return shape{}
+	case ranges == 2:
+		return shape{loose: true, points: true}
+	case ranges == amounts && slots <= maxSlots:
+		return shape{tight: true, loose: amounts > 0}
 	}
-	for _, c := range p.Components {
-		if points && ranged(c.Kind) && c.Kind != KindNumber {
-			return points, false
-		}
-	}
-	return points, true
+	return shape{loose: true}
 }
 
 // ask is one way to ask for one component.
 type ask struct {
 	form  byte
+	tight bool
 	exact []byte // bytes that must be equal
 	span  *span  // what follows them must lie in this
+	slots int    // systems behind, in tight entries
+	// system is what stands in the slot; nil is any.
+	system *plan.Hash
 }
 
 func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
-	points, ok := points(p)
-	if !ok || len(v) != len(p.Components) {
+	s := shapeOf(p)
+	if !s.tight && !s.loose || len(v) != len(p.Components) {
 		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: composites of this shape are not indexed", p.Code)
 	}
+	any := plan.Or{}
+	for _, tight := range []bool{true, false} {
+		if tight && !s.tight || !tight && !s.loose {
+			continue
+		}
+		ways, err := c.ways(p, v, tight, s.points)
+		if err != nil {
+			return nil, err
+		}
+		for _, way := range ways {
+			any = append(any, compositeNode(p.At(Main), way))
+		}
+	}
+	return any, nil
+}
+
+// ways are the combinations of the ways to ask for each component.
+func (c *compiler) ways(p *Param, v CompositeValue, tight, points bool) ([][]ask, error) {
 	ways := [][]ask{nil}
 	for i, component := range p.Components {
-		asks, err := c.asks(component, v[i], points)
+		asks, err := c.asks(component, v[i], tight, points)
 		if err != nil {
 			return nil, err
 		}
@@ -86,11 +126,7 @@ func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
 		}
 		ways = product(ways, asks)
 	}
-	any := plan.Or{}
-	for _, way := range ways {
-		any = append(any, compositeNode(p.At(Main), way))
-	}
-	return any, nil
+	return ways, nil
 }
 
 // product puts every item behind every list.
@@ -117,29 +153,52 @@ func compositeNode(param plan.Param, way []ask) plan.Node {
 			spans = append(spans, a.span)
 		}
 	}
+	tail := slotTail(way, len(lead)+16*len(spans))
 	switch len(spans) {
 	case 0:
-		return plan.Term{Param: param, Value: lead}
+		r := plan.Prefix(param, lead)
+		r.Tail = tail
+		return r
 	case 1:
-		return spans[0].on(param, param, lead)
+		r := spans[0].on(param, param, lead)
+		if tail != nil { // the span is a point's, which has no tail of its own
+			r.Tail = tail
+		}
+		return r
 	}
 	both := *spans[0]
 	both.tailLow, both.tailHigh = spans[1].low, spans[1].high
 	return both.on(param, param, lead)
 }
 
+// slotTail asks for the systems behind a tight entry that begin at a place.
+func slotTail(way []ask, at int) *plan.Tail {
+	var tail *plan.Tail
+	for _, a := range way {
+		if a.system != nil {
+			if tail == nil {
+				tail = &plan.Tail{At: at}
+			}
+			tail.Low = append(tail.Low, a.system[:]...)
+			tail.High = plan.Successor(tail.Low)
+		}
+		at += a.slots * len(plan.Hash{})
+	}
+	return tail
+}
+
 // asks are the ways to ask for a component's value; more than one where its
 // prefix needs several ranges.
-func (c *compiler) asks(p *Param, v Value, points bool) ([]ask, error) {
+func (c *compiler) asks(p *Param, v Value, tight, points bool) ([]ask, error) {
 	switch v := v.(type) {
 	case TokenValue:
-		return c.tokenAsks(p, v)
+		return c.tokenAsks(p, v, tight)
 	case ReferenceValue:
 		return c.referenceAsks(v), nil
 	case URIValue:
 		return []ask{hashAsk(formURI, c.env.Key.Sum(domainURL, string(v)))}, nil
 	case StringValue:
-		folded := []byte(foldedText(string(v)))
+		folded := appendFolded(nil, string(v), maxCompositeText)
 		if len(folded) == 0 {
 			return nil, nil // as Match: nobody's text begins with punctuation alone
 		}
@@ -147,31 +206,48 @@ func (c *compiler) asks(p *Param, v Value, points bool) ([]ask, error) {
 	case DateValue:
 		return spanAsks(v.spans(c.env.Now), formInterval, formEnd, nil), nil
 	case NumberValue:
-		if points {
+		switch {
+		case points:
 			return spanAsks(v.pointSpans(), formPoint, formPoint, nil), nil
+		case tight:
+			return spanAsks(v.pointSpans(), formInterval, formInterval, nil), nil
 		}
 		return spanAsks(v.spans(), formInterval, formEnd, nil), nil
 	case QuantityValue:
 		if v.Unit && v.Code == "" {
 			return nil, systemAlone(p)
 		}
-		return c.quantityAsks(v), nil
+		return c.quantityAsks(v, tight), nil
 	}
 	return nil, fault.New(fault.NotSupported, "search.Compile", "%s: composites of this shape are not indexed", p.Code)
 }
 
 func hashAsk(form byte, h plan.Hash) ask { return ask{form: form, exact: h[:]} }
 
-func (c *compiler) tokenAsks(p *Param, v TokenValue) ([]ask, error) {
-	switch {
-	case v.Code == "":
+func (c *compiler) tokenAsks(p *Param, v TokenValue, tight bool) ([]ask, error) {
+	if v.Code == "" {
 		return nil, systemAlone(p)
-	case v.Any:
-		return []ask{hashAsk(formCode, hashCode(c.env.Key, v.Code))}, nil
 	}
-	asks := []ask{hashAsk(formCoding, hashCoding(c.env.Key, v.System, v.Code))}
+	any := hashAsk(formCode, hashCode(c.env.Key, v.Code))
+	if tight {
+		any.slots = 1
+	}
+	if v.Any {
+		return []ask{any}, nil
+	}
+	systems := []string{v.System}
 	if v.System != "" && p.Implied != nil && p.Implied(v.System, v.Code) {
-		asks = append(asks, hashAsk(formCoding, hashCoding(c.env.Key, "", v.Code)))
+		systems = append(systems, "")
+	}
+	var asks []ask
+	for _, system := range systems {
+		a, h := any, slot(c.env.Key, system)
+		if tight {
+			a.system = &h
+		} else {
+			a.form, a.exact = formCoding, join(a.exact, h[:])
+		}
+		asks = append(asks, a)
 	}
 	return asks, nil
 }
@@ -191,16 +267,31 @@ func (c *compiler) referenceAsks(v ReferenceValue) []ask {
 	return asks
 }
 
-func (c *compiler) quantityAsks(v QuantityValue) []ask {
+func (c *compiler) quantityAsks(v QuantityValue, tight bool) []ask {
+	spans := v.spans()
+	if tight {
+		spans = v.pointSpans()
+	}
 	if !v.Unit {
-		return spanAsks(v.spans(), formInterval, formEnd, nil)
+		return spanAsks(spans, formInterval, formEnd, nil)
 	}
+	code := c.env.Key.Sum(domainUnitCode, v.Code)
 	if v.System == "" {
-		unit := c.env.Key.Sum(domainUnitCode, v.Code)
-		return spanAsks(v.spans(), formUnitCode, formCodeEnd, unit[:])
+		asks := spanAsks(spans, formUnitCode, formCodeEnd, code[:])
+		for i := range asks {
+			asks[i].slots = 1
+		}
+		return asks
 	}
-	unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
-	return spanAsks(v.spans(), formUnit, formUnitEnd, unit[:])
+	if !tight {
+		unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
+		return spanAsks(spans, formUnit, formUnitEnd, unit[:])
+	}
+	asks, system := spanAsks(spans, formUnitCode, formCodeEnd, code[:]), slot(c.env.Key, v.System)
+	for i := range asks {
+		asks[i].slots, asks[i].system = 1, &system
+	}
+	return asks
 }
 
 func spanAsks(spans []span, main, end byte, exact []byte) []ask {
@@ -214,7 +305,8 @@ func spanAsks(spans []span, main, end byte, exact []byte) []ask {
 	return asks
 }
 
-// pointSpans says each prefix for a value of eight bytes.
+// pointSpans says each prefix for a value that begins with a point's eight
+// bytes.
 func (v NumberValue) pointSpans() []span {
 	at := double(v.Value)
 	pl, ph := double(v.Low), double(v.High)

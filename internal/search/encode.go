@@ -37,39 +37,79 @@ func appendFloat(dst []byte, f float64) []byte {
 // literal, but not case sensitive).
 func FoldCode(code string) string { return strings.ToLower(code) }
 
-// Fold is how strings compare in the plain form (R4 3.1.1.4.8): case, accents
-// and punctuation do not count, white space counts once and not at the ends.
-func Fold(s string) string {
-	if folded, ok := foldASCII(s); ok {
-		return folded
-	}
-	return foldRunes(norm.NFKD.String(s))
-}
-
-// foldASCII is Fold for text without bytes above 0x7f, which most text is.
-func foldASCII(s string) (string, bool) {
-	buf := make([]byte, 0, len(s))
-	space := false
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c >= utf8.RuneSelf:
-			return "", false
-		case asciiSpace(c):
-			space = true
-			continue
-		case c < ' ' || c == 0x7f || asciiPunct(c):
-			continue
-		case 'A' <= c && c <= 'Z':
+// appendCode is FoldCode without a string of its own.
+func appendCode(dst []byte, code string) []byte {
+	start := len(dst)
+	for i := range len(code) {
+		c := code[i]
+		if c >= utf8.RuneSelf {
+			return append(dst[:start], FoldCode(code)...)
+		}
+		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		if space && len(buf) > 0 {
-			buf = append(buf, ' ')
-		}
-		space = false
-		buf = append(buf, c)
+		dst = append(dst, c)
 	}
-	return string(buf), true
+	return dst
+}
+
+// Fold is how strings compare in the plain form (R4 3.1.1.4.8): case, accents
+// and punctuation do not count, white space counts once and not at the ends.
+func Fold(s string) string { return string(appendFolded(nil, s, math.MaxInt)) }
+
+// appendFolded appends Fold of a text, cut at a rune's border to at most so many
+// bytes.
+func appendFolded(dst []byte, s string, most int) []byte {
+	start := len(dst)
+	dst, ok := appendFoldedASCII(dst, s, most)
+	if ok {
+		return dst
+	}
+	return append(dst[:start], cut(foldRunes(norm.NFKD.String(s)), most)...)
+}
+
+// foldTable is Fold of the bytes below 0x80: what each becomes, 0 when it does
+// not count, a blank for white space.
+var foldTable = func() (table [utf8.RuneSelf]byte) {
+	for c := range byte(utf8.RuneSelf) {
+		switch {
+		case asciiSpace(c):
+			table[c] = ' '
+		case c < ' ' || c == 0x7f || asciiPunct(c):
+		case 'A' <= c && c <= 'Z':
+			table[c] = c + 'a' - 'A'
+		default:
+			table[c] = c
+		}
+	}
+	return table
+}()
+
+// appendFoldedASCII is appendFolded for text without bytes above 0x7f, which
+// most text is; it reports false for other text.
+func appendFoldedASCII(dst []byte, s string, most int) ([]byte, bool) {
+	start, space := len(dst), false
+	for i := range len(s) {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			return dst, false
+		}
+		c = foldTable[c]
+		switch {
+		case c == 0:
+			continue
+		case c == ' ':
+			space = len(dst) > start
+			continue
+		}
+		if space && len(dst)-start < most {
+			dst = append(dst, ' ')
+		}
+		if space = false; len(dst)-start < most {
+			dst = append(dst, c)
+		}
+	}
+	return dst, true
 }
 
 func asciiSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
@@ -134,22 +174,82 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// foldedText is the beginning of the Main value of a string: without the
-// terminator, so that it is a prefix.
-func foldedText(s string) string { return cut(Fold(s), MaxTextBytes) }
+// foldedText is the beginning of the Main value of a string: without what ends
+// it, so that it is a prefix.
+func foldedText(s string) string { return string(appendFolded(nil, s, MaxTextBytes)) }
 
-// hashCode is the first half of a token.
-func hashCode(key plan.HashKey, code string) plan.Hash { return key.Sum(domainCode, FoldCode(code)) }
-
-// hashCoding is the second half of a token.
-func hashCoding(key plan.HashKey, system, code string) plan.Hash {
-	return key.Sum(domainSystemCode, system, FoldCode(code))
+// appendText writes a string as Main has it: folded text, 00, and the hash of
+// the text as written in bytes that no folded text has, so that a search inside
+// the text cannot find them.
+func appendText(dst []byte, key plan.HashKey, s string) []byte {
+	dst = append(appendFolded(dst, s, MaxTextBytes), 0)
+	return appendHidden(dst, key.Sum(domainExact, s))
 }
 
-// appendCoding writes a token: H(code), then H(system|code).
+// hidden is the first of the sixteen control characters that stand for the
+// halves of a hash's bytes inside text.
+const hidden = 0x02
+
+func appendHidden(dst []byte, h plan.Hash) []byte {
+	for _, b := range h {
+		dst = append(dst, hidden+b>>4, hidden+b&15)
+	}
+	return dst
+}
+
+// appendURI writes a uri: as it is, and 00; a long one is cut, and its hash
+// follows.
+func appendURI(dst []byte, key plan.HashKey, uri string) []byte {
+	dst = append(append(dst, cut(uri, MaxTextBytes)...), 0)
+	if len(uri) > MaxTextBytes {
+		dst = appendHidden(dst, key.Sum(domainURL, uri))
+	}
+	return dst
+}
+
+// appendTerm writes a token's code: in lower case, and 00. A code that is long,
+// or holds one of the bytes 00 and 01, is cut there, and 01 and its hash follow.
+// So no two codes are written alike, and none is the beginning of another.
+func appendTerm(dst []byte, key plan.HashKey, code string) []byte {
+	start := len(dst)
+	dst = appendCode(dst, code)
+	written := dst[start:]
+	end := min(len(written), maxCodeBytes)
+	for i, c := range written[:end] {
+		if c <= 1 {
+			end = i
+			break
+		}
+	}
+	if end < len(written) {
+		h := hashCode(key, code)
+		dst = append(append(dst[:start+end], 1), h[:]...)
+	}
+	return append(dst, 0)
+}
+
+// appendCoding writes a token: its code, and the hash of its system if it has
+// one.
 func appendCoding(dst []byte, key plan.HashKey, system, code string) []byte {
-	first, second := hashCode(key, code), hashCoding(key, system, code)
-	return append(append(dst, first[:]...), second[:]...)
+	dst = appendTerm(dst, key, code)
+	if system == "" {
+		return dst
+	}
+	h := hashSystem(key, system)
+	return append(dst, h[:]...)
+}
+
+func hashCode(key plan.HashKey, code string) plan.Hash { return key.Sum(domainCode, FoldCode(code)) }
+
+func hashSystem(key plan.HashKey, system string) plan.Hash { return key.Sum(domainSystem, system) }
+
+// slot is the place of a system behind a composite's value: its hash, or zeros
+// where there is none.
+func slot(key plan.HashKey, system string) plan.Hash {
+	if system == "" {
+		return plan.Hash{}
+	}
+	return hashSystem(key, system)
 }
 
 // hashKey is a reference to a resource of this store, or to one version of it.

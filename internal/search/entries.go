@@ -2,6 +2,7 @@ package search
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"slices"
 
@@ -10,117 +11,137 @@ import (
 
 // Entries collects the index entries of one resource. searchparam walks the
 // resource and hands over typed values; the bytes are written here, by the
-// functions that Compile uses.
+// functions that Compile uses. Texts that it is given are copied.
 //
 //	e := search.NewEntries(key)
 //	e.Coding(param, search.Coding{System: "http://loinc.org", Code: "8480-6"})
 //	entries := e.Done()
+//	e.Reset() // for the next resource
 type Entries struct {
 	key   plan.HashKey
-	list  []plan.Entry
+	marks []mark
 	arena []byte // values, one after the other
+	item  item   // the composite in the making
+}
+
+// mark is an entry: a column, and where its value lies in the arena.
+type mark struct {
+	param    plan.Param
+	from, to uint32
 }
 
 // NewEntries begins a resource under a store's hash key.
 func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key} }
 
+// maxKeptBytes bounds the room that Reset keeps for the next resource.
+const maxKeptBytes = 1 << 20
+
+// Reset begins another resource. What Done gave stays good.
+func (e *Entries) Reset() {
+	if cap(e.arena) > maxKeptBytes || cap(e.marks) > maxKeptBytes {
+		e.arena, e.marks = nil, nil
+	}
+	e.arena, e.marks = e.arena[:0], e.marks[:0]
+}
+
 // Len is how many entries were kept so far.
-func (e *Entries) Len() int { return len(e.list) }
+func (e *Entries) Len() int { return len(e.marks) }
 
-// expected sizes of one resource's entries: rooms to begin with, no bounds.
-const (
-	expectedEntries    = 64
-	expectedArenaBytes = 2048
-)
+// begin is where the next value lies in the arena.
+func (e *Entries) begin() int { return len(e.arena) }
 
-// room makes the arena ready for a value of about n bytes.
-func (e *Entries) room(n int) []byte {
-	if cap(e.arena)-len(e.arena) < n {
-		e.arena = make([]byte, 0, max(expectedArenaBytes, n))
-	}
-	return e.arena[len(e.arena):]
+// keep makes an entry of what was appended to the arena.
+func (e *Entries) keep(p *Param, f Facet, from int) {
+	e.marks = append(e.marks, mark{p.At(f), uint32(from), uint32(len(e.arena))})
 }
 
-// add keeps a value that was appended to room's result.
-func (e *Entries) add(p *Param, f Facet, value []byte) {
-	if e.list == nil {
-		e.list = make([]plan.Entry, 0, expectedEntries)
-	}
-	n := len(e.arena) + len(value)
-	if n <= cap(e.arena) && len(value) > 0 && &e.arena[:n][len(e.arena)] == &value[0] {
-		e.arena = e.arena[:n]
-	}
-	e.list = append(e.list, plan.Entry{Param: p.At(f), Value: value[:len(value):len(value)]})
+func (e *Entries) keepHash(p *Param, f Facet, h plan.Hash) {
+	from := e.begin()
+	e.arena = append(e.arena, h[:]...)
+	e.keep(p, f, from)
 }
 
-func (e *Entries) addHash(p *Param, f Facet, h plan.Hash) {
-	e.add(p, f, append(e.room(len(h)), h[:]...))
+// Presence says whether the parameter has a value: with an entry for the rarer
+// of the two, unless Main tells.
+func (e *Entries) Presence(p *Param, has bool) {
+	if has == p.Usual || p.Kind.mainTells() {
+		return
+	}
+	f := Present
+	if p.Usual {
+		f = Absent
+	}
+	e.keep(p, f, e.begin())
 }
-
-// Present says that the parameter has a value.
-func (e *Entries) Present(p *Param) { e.add(p, Present, nil) }
 
 // Coding is a code of a token, with or without system.
 func (e *Entries) Coding(p *Param, c Coding) {
-	e.add(p, Main, appendCoding(e.room(32), e.key, c.System, c.Code))
-	if c.System != "" {
-		e.addHash(p, System, e.key.Sum(domainSystem, c.System))
+	from := e.begin()
+	e.arena = appendCoding(e.arena, e.key, c.System, c.Code)
+	e.keep(p, Main, from)
+	if p.ManyCodes && c.System != "" {
+		e.keepHash(p, System, hashSystem(e.key, c.System))
 	}
-	e.SortText(p, c.Code)
 }
 
 // TokenText is what :text searches of a token: display, text, or an
 // identifier's type.
 func (e *Entries) TokenText(p *Param, text string) {
-	if folded := foldedText(text); folded != "" {
-		e.addText(p, Text, folded)
+	from := e.begin()
+	if e.arena = appendFolded(e.arena, text, MaxTextBytes); len(e.arena) > from {
+		e.arena = append(e.arena, 0)
+		e.keep(p, Text, from)
 	}
-}
-
-// addText keeps folded text with its terminator.
-func (e *Entries) addText(p *Param, f Facet, folded string) {
-	e.add(p, f, append(append(e.room(len(folded)+1), folded...), 0))
 }
 
 // OfType is an identifier under one coding of its type.
 func (e *Entries) OfType(p *Param, kind Coding, value string) {
-	e.addHash(p, Identifier, e.key.Sum(domainOfType, kind.System, FoldCode(kind.Code), FoldCode(value)))
+	e.keepHash(p, Identifier, e.key.Sum(domainOfType, kind.System, FoldCode(kind.Code), FoldCode(value)))
 }
 
-// SortText is text by which a token or a reference sorts.
-func (e *Entries) SortText(p *Param, text string) {
-	folded := cut(FoldCode(text), MaxSortBytes)
-	e.add(p, Sort, append(e.room(len(folded)), folded...))
-}
-
-// Reference is where a reference points. text is how it sorts.
-func (e *Entries) Reference(p *Param, to Target, text string) {
-	for _, h := range to.hashes(e.key) {
-		e.addHash(p, Main, h)
+// Reference is where a reference points.
+func (e *Entries) Reference(p *Param, to Target) {
+	if to.Key.ID != "" {
+		e.keepHash(p, Main, e.key.Self(to.Key))
+		if to.Version != "" {
+			e.keepHash(p, Main, hashKey(e.key, to.Key, to.Version))
+		}
 	}
-	e.SortText(p, text)
+	if to.URL != "" {
+		e.keepHash(p, Main, e.key.Sum(domainURL, to.URL))
+	}
+	if to.Versioned != "" {
+		e.keepHash(p, Main, e.key.Sum(domainURL, to.Versioned))
+	}
 }
 
 // ReferenceIdentifier is Reference.identifier.
 func (e *Entries) ReferenceIdentifier(p *Param, c Coding) {
-	e.add(p, Identifier, appendCoding(e.room(32), e.key, c.System, c.Code))
+	from := e.begin()
+	e.arena = appendCoding(e.arena, e.key, c.System, c.Code)
+	e.keep(p, Identifier, from)
 	if c.System != "" {
-		e.addHash(p, IdentifierSystem, e.key.Sum(domainSystem, c.System))
+		e.keepHash(p, IdentifierSystem, hashSystem(e.key, c.System))
 	}
 }
 
 // String is text: one entry per component of a name or an address.
 func (e *Entries) String(p *Param, text string) {
-	e.addHash(p, Exact, e.key.Sum(domainExact, text))
-	if folded := foldedText(text); folded != "" {
-		e.addText(p, Main, folded)
-	}
+	from := e.begin()
+	e.arena = appendText(e.arena, e.key, text)
+	e.keep(p, Main, from)
 }
 
-// Interval is a date, a period, or an event of a timing.
+// Interval is a date, a period, or the outer limits of a timing.
 func (e *Entries) Interval(p *Param, i Interval) {
-	e.add(p, Main, appendInstant(appendInstant(e.room(16), i.Low), i.High))
-	e.add(p, End, appendInstant(appendInstant(e.room(16), i.High), i.Low))
+	from := e.begin()
+	e.arena = appendInstant(appendInstant(e.arena, i.Low), i.High)
+	e.keep(p, Main, from)
+	if long(i) {
+		from = e.begin()
+		e.arena = appendInstant(appendInstant(e.arena, i.High), i.Low)
+		e.keep(p, End, from)
+	}
 }
 
 // Amount is a number or a quantity: Low ≤ x ≤ High, mostly a point. System,
@@ -130,6 +151,8 @@ type Amount struct {
 	System, Code, Unit string
 }
 
+func (a Amount) point() bool { return a.Low == a.High }
+
 // Open ends of amounts.
 var (
 	MinAmount = math.Inf(-1)
@@ -137,178 +160,120 @@ var (
 )
 
 // Number is an amount without unit.
-func (e *Entries) Number(p *Param, a Amount) { e.amount(p, Main, End, plan.Hash{}, 0, a) }
+func (e *Entries) Number(p *Param, a Amount) { e.amount(p, Main, End, nil, "", a) }
 
 // Quantity is an amount, with its unit in every way that it may be asked.
 func (e *Entries) Quantity(p *Param, a Amount) {
-	e.Number(p, a)
-	if a.System != "" {
-		e.amount(p, Unit, UnitEnd, e.key.Sum(domainUnit, a.System, ""), 16, a)
+	behind := a.System
+	if !a.point() {
+		behind = ""
+		e.units(p, a)
 	}
+	e.amount(p, Main, End, nil, behind, a)
 	if a.Code != "" {
-		e.amount(p, Unit, UnitEnd, e.key.Sum(domainUnit, a.System, a.Code), 16, a)
-		e.amount(p, Code, CodeEnd, e.key.Sum(domainUnitCode, a.Code), 16, a)
+		h := e.key.Sum(domainUnitCode, a.Code)
+		e.amount(p, Code, CodeEnd, h[:], behind, a)
 	}
 	if a.Unit != "" && a.Unit != a.Code {
-		e.amount(p, Code, CodeEnd, e.key.Sum(domainUnitCode, a.Unit), 16, a)
+		h := e.key.Sum(domainUnitCode, a.Unit)
+		e.amount(p, Code, CodeEnd, h[:], "", a)
+	}
+	if to, ok := canonical(a); ok {
+		h := e.key.Sum(domainCanonical, to.Code)
+		e.amount(p, Canonical, CanonicalEnd, h[:], "", to)
 	}
 }
 
-// amount keeps low|high, and high|low where they differ, behind lead bytes of
-// the unit.
-func (e *Entries) amount(p *Param, main, end Facet, unit plan.Hash, lead int, a Amount) {
-	value := append(e.room(32), unit[:lead]...)
-	e.add(p, main, appendFloat(appendFloat(value, a.Low), a.High))
-	if a.Low != a.High {
-		value = append(e.room(32), unit[:lead]...)
-		e.add(p, end, appendFloat(appendFloat(value, a.High), a.Low))
+// units keeps a range under its system, with and without its code: a point has
+// the system behind it instead.
+func (e *Entries) units(p *Param, a Amount) {
+	if a.System == "" {
+		return
+	}
+	h := e.key.Sum(domainUnit, a.System, "")
+	e.amount(p, Unit, UnitEnd, h[:], "", a)
+	if a.Code != "" {
+		h = e.key.Sum(domainUnit, a.System, a.Code)
+		e.amount(p, Unit, UnitEnd, h[:], "", a)
+	}
+}
+
+// amount keeps low|high, and high|low where they differ, between lead and the
+// hash of a system.
+func (e *Entries) amount(p *Param, main, end Facet, lead []byte, system string, a Amount) {
+	from := e.begin()
+	e.arena = appendFloat(appendFloat(append(e.arena, lead...), a.Low), a.High)
+	if system != "" {
+		h := hashSystem(e.key, system)
+		e.arena = append(e.arena, h[:]...)
+	}
+	e.keep(p, main, from)
+	if !a.point() {
+		from = e.begin()
+		e.arena = appendFloat(appendFloat(append(e.arena, lead...), a.High), a.Low)
+		e.keep(p, end, from)
 	}
 }
 
 // URI is a uri, url or canonical under a uri parameter.
 func (e *Entries) URI(p *Param, uri string) {
-	e.addHash(p, Main, e.key.Sum(domainURL, uri))
-	e.add(p, Text, append(e.room(len(uri)), cut(uri, MaxTextBytes)...))
+	from := e.begin()
+	e.arena = appendURI(e.arena, e.key, uri)
+	e.keep(p, Main, from)
 }
 
-// Form is one way in which a component of a composite may be asked.
-type Form struct {
-	form   byte
-	ranged bool
-	bytes  []byte
-}
-
-// CodingForms are the forms of a token component.
-func (e *Entries) CodingForms(c Coding) []Form {
-	any, whole := hashCode(e.key, c.Code), hashCoding(e.key, c.System, c.Code)
-	return []Form{{form: formCode, bytes: any[:]}, {form: formCoding, bytes: whole[:]}}
-}
-
-// ReferenceForms are the forms of a reference component.
-func (e *Entries) ReferenceForms(to Target) []Form {
-	var forms []Form
-	for _, h := range to.hashes(e.key) {
-		forms = append(forms, hashForm(formReference, h))
-	}
-	return forms
-}
-
-// URIForms are the forms of a uri component.
-func (e *Entries) URIForms(uri string) []Form {
-	return []Form{hashForm(formURI, e.key.Sum(domainURL, uri))}
-}
-
-func hashForm(form byte, h plan.Hash) Form { return Form{form: form, bytes: h[:]} }
-
-// StringForms are the forms of a string component.
-func (e *Entries) StringForms(text string) []Form {
-	folded := cut(Fold(text), maxCompositeText)
-	if folded == "" {
-		return nil
-	}
-	return []Form{{form: formText, ranged: true, bytes: append([]byte(folded), 0)}}
-}
-
-// maxCompositeText leaves room for the other components beside a text.
-const maxCompositeText = MaxTextBytes - 256
-
-// IntervalForms are the forms of a date component.
-func (e *Entries) IntervalForms(i Interval) []Form {
-	return []Form{
-		{formInterval, true, appendInstant(instant(i.Low), i.High)},
-		{formEnd, true, appendInstant(instant(i.High), i.Low)},
-	}
-}
-
-// NumberForms are the forms of a number component of a composite.
-func (e *Entries) NumberForms(of *Param, a Amount) []Form {
-	if points, _ := points(of); points {
-		if a.Low != a.High {
-			return nil
-		}
-		return []Form{{formPoint, true, double(a.Low)}}
-	}
-	return amountForms(nil, formInterval, formEnd, nil, a)
-}
-
-// QuantityForms are the forms of a quantity component.
-func (e *Entries) QuantityForms(a Amount) []Form {
-	forms := amountForms(nil, formInterval, formEnd, nil, a)
-	if a.Code != "" {
-		whole, code := e.key.Sum(domainUnit, a.System, a.Code), e.key.Sum(domainUnitCode, a.Code)
-		forms = amountForms(forms, formUnit, formUnitEnd, whole[:], a)
-		forms = amountForms(forms, formUnitCode, formCodeEnd, code[:], a)
-	}
-	if a.Unit != "" && a.Unit != a.Code {
-		unit := e.key.Sum(domainUnitCode, a.Unit)
-		forms = amountForms(forms, formUnitCode, formCodeEnd, unit[:], a)
-	}
-	return forms
-}
-
-func amountForms(forms []Form, main, end byte, lead []byte, a Amount) []Form {
-	forms = append(forms, Form{main, true, join(lead, appendFloat(double(a.Low), a.High))})
-	if a.Low != a.High {
-		forms = append(forms, Form{end, true, join(lead, appendFloat(double(a.High), a.Low))})
-	}
-	return forms
-}
-
-// Composite keeps every combination of the forms of an item's components. It
-// reports false when they are too many, and keeps none.
-func (e *Entries) Composite(p *Param, components [][]Form) bool {
-	if _, ok := points(p); !ok {
-		return true // Compile refuses these
-	}
-	ways := [][]Form{nil}
-	for _, forms := range components {
-		if len(ways)*len(forms) > maxCombinations {
-			return false
-		}
-		ways = product(ways, forms)
-	}
-	for _, way := range ways {
-		e.add(p, Main, appendComposite(e.room(128), way))
-	}
-	return true
-}
-
-func appendComposite(dst []byte, way []Form) []byte {
-	for _, f := range way {
-		dst = append(dst, f.form)
-	}
-	for _, last := range []bool{false, true} {
-		for _, f := range way {
-			if f.ranged == last {
-				dst = append(dst, f.bytes...)
-			}
-		}
-	}
-	return dst
-}
-
-// Done gives the entries in order, each once; of sort texts only the smallest
-// and the largest.
+// Done gives the entries in order, each once. They have memory of their own.
 func (e *Entries) Done() []plan.Entry {
-	slices.SortFunc(e.list, compareEntries)
-	list := slices.CompactFunc(e.list, func(a, b plan.Entry) bool { return compareEntries(a, b) == 0 })
-	kept := list[:0]
-	for i, entry := range list {
-		middle := i > 0 && i+1 < len(list) && list[i+1].Param == entry.Param &&
-			len(kept) > 0 && kept[len(kept)-1].Param == entry.Param
-		if !middle || Facet(entry.Param.Facet()) != Sort {
-			kept = append(kept, entry)
-		}
+	e.sort()
+	e.compact()
+	size := 0
+	for _, m := range e.marks {
+		size += int(m.to - m.from)
 	}
-	return kept
+	list := make([]plan.Entry, len(e.marks))
+	values := make([]byte, 0, size)
+	for i, m := range e.marks {
+		at := len(values)
+		values = append(values, e.arena[m.from:m.to]...)
+		list[i] = plan.Entry{Param: m.param, Value: values[at:len(values):len(values)]}
+	}
+	return list
 }
 
-func compareEntries(a, b plan.Entry) int {
-	if a.Param != b.Param {
-		if a.Param < b.Param {
-			return -1
-		}
-		return 1
+// fewMarks is up to how many entries are sorted by insertion, which is fastest
+// for the few that most resources have.
+const fewMarks = 48
+
+func (e *Entries) sort() {
+	if len(e.marks) > fewMarks {
+		slices.SortFunc(e.marks, e.compare)
+		return
 	}
-	return bytes.Compare(a.Value, b.Value)
+	for i := 1; i < len(e.marks); i++ {
+		m, at := e.marks[i], i
+		for at > 0 && (m.param < e.marks[at-1].param || m.param == e.marks[at-1].param && e.compare(m, e.marks[at-1]) < 0) {
+			e.marks[at] = e.marks[at-1]
+			at--
+		}
+		e.marks[at] = m
+	}
+}
+
+func (e *Entries) compare(a, b mark) int {
+	if a.param != b.param {
+		return cmp.Compare(a.param, b.param)
+	}
+	return bytes.Compare(e.arena[a.from:a.to], e.arena[b.from:b.to])
+}
+
+// compact keeps one of entries that are the same.
+func (e *Entries) compact() {
+	kept := 0
+	for i, m := range e.marks {
+		if i == 0 || m.param != e.marks[kept-1].param || e.compare(m, e.marks[kept-1]) != 0 {
+			e.marks[kept] = m
+			kept++
+		}
+	}
+	e.marks = e.marks[:kept]
 }

@@ -8,60 +8,64 @@ type Facet uint8
 
 // The facets.
 const (
-	// Main is what the plain form of the parameter searches.
+	// Main is what the plain form of the parameter searches, and what it sorts
+	// by.
 	Main Facet = 0
-	// System is H(system) of a token.
+	// System is H(system) of a token whose codes are too many to look through
+	// (Param.ManyCodes).
 	System Facet = 1
-	// Text is folded text of a token (display, text, identifier type), and the
-	// URI itself of a uri.
+	// Text is folded text of a token: display, text, identifier type.
 	Text Facet = 2
-	// Exact is H(text) of a string.
-	Exact Facet = 3
-	// End is high|low of a date, and of a number or quantity that is a range.
-	End Facet = 4
-	// Unit is H(system|code)|low|high of a quantity, and H(system|)|low|high.
-	Unit Facet = 5
-	// Code is H(code or unit)|low|high of a quantity.
-	Code Facet = 6
+	// End is high|low of a date that is longer than LongInterval, and of a
+	// number or quantity that is a range.
+	End Facet = 3
+	// Code is H(code or unit)|low|high of a quantity, of a point with the system
+	// behind.
+	Code Facet = 4
+	// CodeEnd is H(code or unit)|high|low of a quantity that is a range.
+	CodeEnd Facet = 5
+	// Unit is H(system|code)|low|high of a quantity that is a range.
+	Unit Facet = 6
+	// UnitEnd is H(system|code)|high|low of a quantity that is a range.
+	UnitEnd Facet = 7
+	// Canonical is H(canonical unit)|low|high of a UCUM quantity.
+	Canonical Facet = 8
+	// CanonicalEnd is H(canonical unit)|high|low of one that is a range.
+	CanonicalEnd Facet = 9
 	// Identifier is, of a reference, the token of Reference.identifier; of a
 	// token that is an Identifier, H(type system|type code|value).
-	Identifier Facet = 7
-	// Present is one empty entry when the parameter has a value.
-	Present Facet = 8
-	// Sort is the text by which tokens and references sort.
-	Sort Facet = 9
-	// Canonical is H(canonical unit)|low|high of a UCUM quantity.
-	Canonical Facet = 10
-	// UnitEnd, CodeEnd and CanonicalEnd are the facets before with high|low,
-	// for quantities that are ranges.
-	UnitEnd      Facet = 11
-	CodeEnd      Facet = 12
-	CanonicalEnd Facet = 13
+	Identifier Facet = 10
 	// IdentifierSystem is H(system) of Reference.identifier.
-	IdentifierSystem Facet = 14
+	IdentifierSystem Facet = 11
+	// Present is one empty entry when the parameter has a value, unless the
+	// parameter is Usual.
+	Present Facet = 12
+	// Absent is one empty entry when a parameter that is Usual has no value.
+	Absent Facet = 13
 )
 
 // The domains of hashes inside entries; plan.HashKey.Self has 0. Persisted:
 // append, never change.
 const (
-	domainCode       = 1  // a token's code
-	domainSystemCode = 2  // a token's system and code
-	domainSystem     = 3  // a token's system
-	domainURL        = 4  // a reference by URL, URN or canonical; a uri
-	domainExact      = 5  // a string as it is written
-	domainUnit       = 6  // a quantity's system and code
-	domainUnitCode   = 7  // a quantity's code, or its unit
-	domainOfType     = 8  // an identifier's type system, type code and value
-	domainVersion    = 9  // a reference to one version of a resource of this store
-	domainCanonical  = 10 // a canonical UCUM unit
+	domainCode      = 1 // a token's code
+	domainSystem    = 2 // a system
+	domainURL       = 3 // a reference by URL, URN or canonical; a uri
+	domainExact     = 4 // a string as it is written
+	domainUnit      = 5 // a quantity's system and code
+	domainUnitCode  = 6 // a quantity's code, or its unit
+	domainOfType    = 7 // an identifier's type system, type code and value
+	domainVersion   = 8 // a reference to one version of a resource of this store
+	domainCanonical = 9 // a canonical UCUM unit
 )
 
-// Bounds of what is kept of long text. MaxTextBytes leaves room for the
-// terminator under plan.MaxValueBytes; longer text is found by its beginning.
+// Bounds of what is kept of long text.
 const (
+	// MaxTextBytes leaves room for what stands behind the text under
+	// plan.MaxValueBytes; longer text is found by its beginning.
 	MaxTextBytes = 2000
-	// MaxSortBytes is how far texts are compared when tokens are sorted.
-	MaxSortBytes = 64
+	// maxCodeBytes is how much of a code stands in an entry as it is; longer
+	// ones end in their hash.
+	maxCodeBytes = 128
 )
 
-var _ = [1]struct{}{}[MaxTextBytes/plan.MaxValueBytes] // does not compile unless MaxTextBytes < plan.MaxValueBytes
+var _ = [1]struct{}{}[(MaxTextBytes+1+2*len(plan.Hash{}))/(plan.MaxValueBytes+1)] // does not compile unless text and hash fit

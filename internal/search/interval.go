@@ -18,7 +18,7 @@ type span struct {
 
 // on puts the spans on a parameter: main holds low|high, end holds high|low,
 // both behind lead.
-func (s span) on(main, end plan.Param, lead []byte) plan.Node {
+func (s span) on(main, end plan.Param, lead []byte) plan.Range {
 	r := plan.Range{Param: main}
 	if s.end {
 		r.Param = end
@@ -45,7 +45,7 @@ func (s span) bounds(lead []byte) (low, high []byte) {
 func join(a, b []byte) []byte { return append(append(make([]byte, 0, len(a)+len(b)), a...), b...) }
 
 // onAll is any of the spans.
-func onAll(spans []span, main, end plan.Param, lead []byte) plan.Node {
+func onAll(spans []span, main, end plan.Param, lead []byte) plan.Or {
 	any := make(plan.Or, len(spans))
 	for i, s := range spans {
 		any[i] = s.on(main, end, lead)
@@ -53,8 +53,22 @@ func onAll(spans []span, main, end plan.Param, lead []byte) plan.Node {
 	return any
 }
 
-// dateSpans says each prefix for dates, where the resource's [low, high) and
-// the value's [pl, ph) are half-open (R4 3.1.1.4.5):
+// LongInterval is how long, in milliseconds, a date may be without an entry of
+// its end: a day, so that only months, years and longer periods have one. What
+// ends behind a moment but begins before is looked for among those that begin at
+// most so much earlier, and among the ends of the longer ones. Persisted: it
+// decides which entries there are.
+const LongInterval = 24 * 60 * 60 * 1000
+
+// long reports whether an interval is longer than LongInterval. The difference
+// of open ends is right without sign.
+func long(i Interval) bool { return uint64(i.High)-uint64(i.Low) > LongInterval }
+
+// back is LongInterval before a moment.
+func back(ms int64) []byte { return instant(max(ms, fhir.MinTime+LongInterval) - LongInterval) }
+
+// spans says each prefix for dates, where the resource's [low, high) and the
+// value's [pl, ph) are half-open (R4 3.1.1.4.5):
 //
 //	eq  pl ≤ low and high ≤ ph   the value's range contains the resource's
 //	ne  low < pl or high > ph    it does not
@@ -65,31 +79,34 @@ func onAll(spans []span, main, end plan.Param, lead []byte) plan.Node {
 //	sa  low ≥ ph                 wholly above
 //	eb  high ≤ pl                wholly below
 //	ap  low < ph' and high > pl' the widened value's range overlaps
+//
+// low < high and pl < ph, so that high ≤ x means low < x too.
 func (v DateValue) spans(now time.Time) []span {
 	pl, ph := instant(v.Low), instant(v.High)
 	switch v.Prefix {
 	case Ne:
-		return []span{{high: pl}, {end: true, low: after(ph)}}
+		return []span{{high: pl}, {low: pl, tailLow: after(ph)}}
 	case Gt:
-		return []span{{end: true, low: after(ph)}}
+		return []span{{low: back(v.High), tailLow: after(ph)}, {end: true, low: after(ph)}}
 	case Lt:
 		return []span{{high: pl}}
 	case Ge:
-		return []span{{low: pl}, {end: true, low: after(ph)}}
+		return []span{{low: pl}, {low: back(v.Low), high: pl, tailLow: after(ph)}, {end: true, low: after(ph), tailHigh: pl}}
 	case Le:
-		return []span{{high: pl}, {end: true, high: after(ph)}}
+		return []span{{high: pl}, {low: pl, high: ph, tailHigh: after(ph)}}
 	case Sa:
 		return []span{{low: ph}}
 	case Eb:
-		return []span{{end: true, high: after(pl)}}
+		return []span{{high: pl, tailHigh: after(pl)}}
 	case Ap:
 		wide := v.approximately(now)
-		return []span{{end: true, low: after(instant(wide.Low)), tailHigh: instant(wide.High)}}
+		wl, wh := after(instant(wide.Low)), instant(wide.High)
+		return []span{{low: back(wide.Low), high: wh, tailLow: wl}, {end: true, low: wl, tailHigh: wh}}
 	}
 	return []span{{low: pl, high: ph, tailHigh: after(ph)}}
 }
 
-// numberSpans says each prefix for numbers, where the resource's [low, high] is
+// spans says each prefix for numbers, where the resource's [low, high] is
 // closed, mostly a point, and stands in high|low only when it is none. Only eq,
 // ne and ap look at a range of the value; the others take it exactly (R4
 // 3.1.1.4.6).

@@ -1,10 +1,13 @@
 package search
 
 import (
+	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -221,16 +224,75 @@ func equalNodes(a, b plan.Node) bool {
 	return a == nil && b == nil
 }
 
-func TestEntriesKeepOnlyTheEndsOfSortTexts(t *testing.T) {
-	e, p := NewEntries(plan.HashKey{}), &Param{Number: 1}
-	for _, text := range []string{"c", "a", "b", "d", "a"} {
-		e.SortText(p, text)
+// The same where intervals are shorter and longer than LongInterval, which
+// decides where their ends are found, and where ends are open.
+func TestDatePrefixesOverLongIntervals(t *testing.T) {
+	p := &Param{Number: 7, Kind: KindDate}
+	const half = LongInterval / 2
+	var intervals []Interval
+	for _, low := range []int64{fhir.MinTime, -3 * half, -1, 0, 1, half} {
+		for _, high := range []int64{-3*half + 1, 0, 1, 2, half, 2 * half, 2*half + 1, 5 * half, fhir.MaxTime} {
+			if low < high {
+				intervals = append(intervals, Interval{Low: low, High: high})
+			}
+		}
 	}
+	ends := 0
+	for _, resource := range intervals {
+		e := NewEntries(plan.HashKey{})
+		e.Interval(p, resource)
+		entries := e.Done()
+		ends += len(entries) - 1
+		for prefix := Eq; prefix <= Ap; prefix++ {
+			for _, value := range intervals {
+				if value.Low == fhir.MinTime || value.High == fhir.MaxTime {
+					continue // no value has open ends
+				}
+				node := onAll(DateValue{prefix, value}.spans(testNow), p.At(Main), p.At(End), nil)
+				if got, want := holds(node, entries), dateMeaning(prefix, value, resource); got != want {
+					t.Errorf("%s%v on %v: %t, want %t", prefix, value, resource, got, want)
+				}
+			}
+		}
+	}
+	if ends == 0 || ends == len(intervals) {
+		t.Errorf("%d of %d intervals have an end", ends, len(intervals))
+	}
+}
+
+// What Done gave does not change when the next resource begins.
+func TestEntriesOutliveReset(t *testing.T) {
+	e, p := NewEntries(plan.HashKey{}), &Param{Number: 1, Kind: KindString}
+	for _, text := range []string{"c", "a", "b", "a"} {
+		e.String(p, text)
+	}
+	first := e.Done()
+	e.Reset()
+	e.String(p, "zzz")
+	e.Done()
 	var kept []string
-	for _, entry := range e.Done() {
-		kept = append(kept, string(entry.Value))
+	for _, entry := range first {
+		text, _, _ := strings.Cut(string(entry.Value), "\x00")
+		kept = append(kept, text)
 	}
-	if !slices.Equal(kept, []string{"a", "d"}) {
+	if !slices.Equal(kept, []string{"a", "b", "c"}) {
 		t.Errorf("kept %v", kept)
+	}
+}
+
+// No two codes are written alike, and none is the beginning of another's entry.
+func TestTermsAreApart(t *testing.T) {
+	long := strings.Repeat("x", maxCodeBytes)
+	codes := []string{"", "a", "a\x00", "a\x00b", "a\x01", "a\x01b", "\x00", "\x01", "ab", long, long + "y", long + "z", "é", "e"}
+	for i, a := range codes {
+		for j, b := range codes {
+			x, y := appendTerm(nil, plan.HashKey{}, a), appendTerm(nil, plan.HashKey{}, b)
+			if i != j && bytes.HasPrefix(x, y) {
+				t.Errorf("%q begins with %q: %q, %q", a, b, x, y)
+			}
+		}
+	}
+	if !bytes.Equal(appendTerm(nil, plan.HashKey{}, "ÀB"), appendTerm(nil, plan.HashKey{}, "àb")) {
+		t.Error("case counts")
 	}
 }

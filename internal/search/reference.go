@@ -60,24 +60,6 @@ func versioned(url, mark, version string) Target {
 	return to
 }
 
-// hashes are what an entry holds of a target: as a whole, and its version.
-func (to Target) hashes(key plan.HashKey) []plan.Hash {
-	var hashes []plan.Hash
-	if to.Key.ID != "" {
-		hashes = append(hashes, key.Self(to.Key))
-		if to.Version != "" {
-			hashes = append(hashes, hashKey(key, to.Key, to.Version))
-		}
-	}
-	if to.URL != "" {
-		hashes = append(hashes, key.Sum(domainURL, to.URL))
-	}
-	if to.Versioned != "" {
-		hashes = append(hashes, key.Sum(domainURL, to.Versioned))
-	}
-	return hashes
-}
-
 // parseReference reads Type/id, Type/id/_history/v, id, an absolute URL, a URN
 // or a canonical (R4 3.1.1.4.12). only, when not nil, is the type that a
 // modifier demands.

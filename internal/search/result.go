@@ -176,7 +176,7 @@ func (p *parser) sortKey(code string, pair Pair) (SortKey, error) {
 			refused = keep(refused, err)
 			continue
 		}
-		if _, ok := sortFacet(param.Kind); !ok {
+		if !sorts(param.Kind) {
 			return key, invalid(pair, fmt.Sprintf("%s is a %s parameter, which has no order", code, param.Kind), "")
 		}
 		if !slices.Contains(key.Params, param) {
@@ -232,15 +232,13 @@ func (p *parser) includeSpec(inc *Include, pair Pair) error {
 	return err
 }
 
-// sortFacet is the facet that a kind of parameter sorts by.
-func sortFacet(k Kind) (Facet, bool) {
+// sorts reports whether a kind of parameter has an order, that of its Main
+// entries: tokens by code, uris as they are written, references by what they
+// point to, in an order without meaning.
+func sorts(k Kind) bool {
 	switch k {
-	case KindNumber, KindDate, KindString, KindQuantity:
-		return Main, true
-	case KindToken, KindReference:
-		return Sort, true
-	case KindURI:
-		return Text, true
+	case KindNumber, KindDate, KindString, KindQuantity, KindToken, KindReference, KindURI:
+		return true
 	}
-	return Main, false
+	return false
 }

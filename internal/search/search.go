@@ -49,6 +49,11 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
+// mainTells reports whether :missing looks at Main: uris are few and alike, and
+// nobody asks for missing composites, so that neither is worth an entry in every
+// resource.
+func (k Kind) mainTells() bool { return k == KindURI || k == KindComposite }
+
 // KindOf reads a code of the value set search-param-type.
 func KindOf(code string) Kind {
 	for i, name := range kindNames {
@@ -68,6 +73,13 @@ type Param struct {
 	Targets []plan.Type
 	// Components of a composite, in the order of its value's parts.
 	Components []*Param
+	// ManyCodes: elements may be identifiers or contact points, whose codes are
+	// too many to look through for those of a system.
+	ManyCodes bool
+	// Usual: most resources of the type have a value, so that an entry says when
+	// there is none. It decides which entries there are: constant for the life of
+	// a data store.
+	Usual bool
 	// Implied reports whether a code without system stands for system|code, or
 	// with an empty code for all codes of system: elements of type code have
 	// their system from the value set they are bound to (R4 3.1.1.4.10). Nil is
@@ -87,6 +99,21 @@ type Param struct {
 // refersTo reports whether entries of Main that point to type t are this
 // parameter's.
 func (p *Param) refersTo(t plan.Type) bool { return !p.OfMain || slices.Contains(p.Targets, t) }
+
+// usual and manyCodes are those of the parameter that holds the entries.
+func (p *Param) usual() bool {
+	if p.Of != nil && !p.OfMain {
+		return p.Of.usual()
+	}
+	return p.Usual
+}
+
+func (p *Param) manyCodes() bool {
+	if p.Of != nil {
+		return p.Of.manyCodes()
+	}
+	return p.ManyCodes
+}
 
 // At is the column of one facet of this parameter. A Union has none.
 func (p *Param) At(f Facet) plan.Param {

@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
-	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 )
 
@@ -30,144 +29,134 @@ var (
 
 // convert makes the entries of one value. Types that R4 gives no meaning under
 // a kind of parameter have none.
-func (w *worker) convert(p *search.Param, v value) {
+func (w *worker) convert(p *search.Param, as element, n fhir.Node) {
 	switch p.Kind {
 	case search.KindToken:
-		w.token(p, v)
+		w.token(p, as, n)
 	case search.KindReference:
-		w.reference(p, v)
+		w.reference(p, as, n)
 	case search.KindString:
-		w.strings(v, func(text string) { w.entries.String(p, text) })
+		w.strings(p, as, n)
 	case search.KindDate:
-		if i, ok := w.interval(v); ok {
+		if i, ok := w.interval(as, n); ok {
 			w.entries.Interval(p, i)
 		}
 	case search.KindNumber:
-		if a, ok := w.amount(v); ok {
+		if a, ok := w.amount(as, n); ok {
 			w.entries.Number(p, a)
 		}
 	case search.KindQuantity:
-		if a, ok := w.amount(v); ok {
+		if a, ok := w.amount(as, n); ok {
 			w.entries.Quantity(p, a)
 		}
 	case search.KindURI:
-		w.uri(p, v)
+		w.uri(p, as, n)
 	}
 }
 
-// forms makes the ways in which a value may be asked inside a composite.
-func (w *worker) forms(of, component *search.Param, v value) []search.Form {
-	var forms []search.Form
-	switch component.Kind {
+// convertForm makes the ways in which a value may be asked inside a composite.
+func (w *worker) convertForm(kind search.Kind, as element, n fhir.Node) {
+	switch kind {
 	case search.KindToken:
-		w.codings(v, func(c search.Coding) {
-			if c.Code != "" {
-				forms = append(forms, w.entries.CodingForms(c)...)
-			}
-		})
+		w.codings(nil, as, n)
 	case search.KindReference:
-		if to, _, ok := w.target(v); ok {
-			forms = w.entries.ReferenceForms(to)
+		if to, ok := locate(w.locator, as, n); ok {
+			w.entries.ReferenceForm(to)
 		}
 	case search.KindString:
-		w.strings(v, func(text string) { forms = append(forms, w.entries.StringForms(text)...) })
+		w.strings(nil, as, n)
 	case search.KindDate:
-		if i, ok := w.interval(v); ok {
-			forms = w.entries.IntervalForms(i)
+		if i, ok := w.interval(as, n); ok {
+			w.entries.IntervalForm(i)
 		}
-	case search.KindNumber:
-		if a, ok := w.amount(v); ok {
-			forms = w.entries.NumberForms(of, a)
-		}
-	case search.KindQuantity:
-		if a, ok := w.amount(v); ok {
-			forms = w.entries.QuantityForms(a)
+	case search.KindNumber, search.KindQuantity:
+		if a, ok := w.amount(as, n); ok {
+			w.entries.AmountForm(a)
 		}
 	case search.KindURI:
-		forms = w.entries.URIForms(v.node.Text())
-	}
-	return forms
-}
-
-func (w *worker) token(p *search.Param, v value) {
-	w.codings(v, func(c search.Coding) { w.entries.Coding(p, c) })
-	switch v.typ {
-	case "Coding":
-		w.entries.TokenText(p, v.node.GetName(nameDisplay).Text())
-	case "CodeableConcept":
-		w.conceptTexts(v.node, func(text string) { w.entries.TokenText(p, text) })
-	case "Identifier":
-		w.identifier(p, v.node)
+		w.entries.URIForm(n.View())
 	}
 }
 
-// codings gives the codes of a token's value (R4 3.1.1.4.10). A contact point's
-// system is no namespace: its value has none, and can be asked with it too.
-func (w *worker) codings(v value, yield func(search.Coding)) {
-	switch v.typ {
-	case "Coding":
-		yieldCoding(v.node, nameCode, yield)
-	case "CodeableConcept":
-		for c := range v.node.GetName(nameCoding).Items() {
-			yieldCoding(c, nameCode, yield)
+func (w *worker) token(p *search.Param, as element, n fhir.Node) {
+	w.codings(p, as, n)
+	switch as {
+	case elementCoding:
+		w.entries.TokenText(p, n.GetName(nameDisplay).View())
+	case elementConcept:
+		w.entries.TokenText(p, n.GetName(nameText).View())
+		for c := n.GetName(nameCoding).FirstItem(); c.Exists(); c = c.NextItem() {
+			w.entries.TokenText(p, c.GetName(nameDisplay).View())
 		}
-	case "Identifier":
-		yieldCoding(v.node, nameValue, yield)
-	case "ContactPoint":
-		if value := v.node.GetName(nameValue).Text(); value != "" {
-			yield(search.Coding{Code: value})
-			yieldCoding(v.node, nameValue, yield)
+	case elementIdentifier:
+		w.identifier(p, n)
+	}
+}
+
+// codings takes the codes of a token's value (R4 3.1.1.4.10), as entries of p or
+// without it as forms of a composite. A contact point's system is no namespace:
+// its value has none, and can be asked with it too.
+func (w *worker) codings(p *search.Param, as element, n fhir.Node) {
+	switch as {
+	case elementCoding:
+		w.coding(p, n, nameCode)
+	case elementConcept:
+		for c := n.GetName(nameCoding).FirstItem(); c.Exists(); c = c.NextItem() {
+			w.coding(p, c, nameCode)
+		}
+	case elementIdentifier:
+		w.coding(p, n, nameValue)
+	case elementContact:
+		if value := n.GetName(nameValue).View(); value != "" {
+			w.oneCoding(p, search.Coding{Code: value})
+			w.coding(p, n, nameValue)
 		}
 	default:
-		if text := v.node.Text(); isPrimitive(v.typ) && text != "" {
-			yield(search.Coding{Code: text})
+		if text := n.View(); text != "" && as.primitive() {
+			w.oneCoding(p, search.Coding{Code: text})
 		}
 	}
 }
 
-func yieldCoding(n fhir.Node, code fhir.Name, yield func(search.Coding)) {
-	c := search.Coding{System: n.GetName(nameSystem).Text(), Code: n.GetName(code).Text()}
-	if c != (search.Coding{}) {
-		yield(c)
+func (w *worker) coding(p *search.Param, n fhir.Node, code fhir.Name) {
+	if c := codingOf(n, code); c != (search.Coding{}) {
+		w.oneCoding(p, c)
 	}
 }
 
-func isPrimitive(typ string) bool {
-	s, ok := r4.StructureOf(typ)
-	return ok && s.Kind == r4.KindPrimitive
+func codingOf(n fhir.Node, code fhir.Name) search.Coding {
+	return search.Coding{System: n.GetName(nameSystem).View(), Code: n.GetName(code).View()}
 }
 
-// conceptTexts gives what names a concept: its text and its codings' displays.
-func (w *worker) conceptTexts(n fhir.Node, yield func(string)) {
-	if text := n.GetName(nameText).Text(); text != "" {
-		yield(text)
-	}
-	for c := range n.GetName(nameCoding).Items() {
-		if text := c.GetName(nameDisplay).Text(); text != "" {
-			yield(text)
-		}
+func (w *worker) oneCoding(p *search.Param, c search.Coding) {
+	if p != nil {
+		w.entries.Coding(p, c)
+	} else if c.Code != "" {
+		w.entries.CodingForm(c)
 	}
 }
 
 // identifier makes what :text and :of-type ask of an identifier.
 func (w *worker) identifier(p *search.Param, n fhir.Node) {
 	kind := n.GetName(nameType)
-	w.entries.TokenText(p, kind.GetName(nameText).Text())
-	value := n.GetName(nameValue).Text()
+	w.entries.TokenText(p, kind.GetName(nameText).View())
+	value := n.GetName(nameValue).View()
 	if value == "" {
 		return
 	}
-	for c := range kind.GetName(nameCoding).Items() {
-		yieldCoding(c, nameCode, func(c search.Coding) { w.entries.OfType(p, c, value) })
+	for c := kind.GetName(nameCoding).FirstItem(); c.Exists(); c = c.NextItem() {
+		if of := codingOf(c, nameCode); of != (search.Coding{}) {
+			w.entries.OfType(p, of, value)
+		}
 	}
 }
 
-// stringMembers are the components of names and addresses, each of which is
-// found by its own beginning.
-var stringMembers = map[string][]fhir.Name{
-	"HumanName": interned("family", "given", "prefix", "suffix", "text"),
-	"Address":   interned("line", "city", "district", "state", "postalCode", "country", "text"),
-}
+// The components of names and addresses, each of which is found by its own
+// beginning.
+var (
+	nameParts    = interned("family", "given", "prefix", "suffix", "text")
+	addressParts = interned("line", "city", "district", "state", "postalCode", "country", "text")
+)
 
 func interned(names ...string) []fhir.Name {
 	ids := make([]fhir.Name, len(names))
@@ -177,39 +166,56 @@ func interned(names ...string) []fhir.Name {
 	return ids
 }
 
-// strings gives the texts of a string parameter's value (R4 3.1.1.4.8).
-func (w *worker) strings(v value, yield func(string)) {
-	switch v.typ {
-	case "HumanName", "Address":
-		for _, name := range stringMembers[v.typ] {
-			for part := range v.node.GetName(name).Items() {
-				yieldText(part, yield)
-			}
+// strings takes the texts of a string parameter's value (R4 3.1.1.4.8), as
+// entries of p or without it as forms of a composite.
+func (w *worker) strings(p *search.Param, as element, n fhir.Node) {
+	switch as {
+	case elementName:
+		w.members(p, n, nameParts)
+	case elementAddress:
+		w.members(p, n, addressParts)
+	case elementConcept:
+		w.text(p, n.GetName(nameText))
+		for c := n.GetName(nameCoding).FirstItem(); c.Exists(); c = c.NextItem() {
+			w.text(p, c.GetName(nameDisplay))
 		}
-	case "CodeableConcept":
-		w.conceptTexts(v.node, yield)
-	case "Coding":
-		yieldText(v.node.GetName(nameDisplay), yield)
-	case "Annotation":
-		yieldText(v.node.GetName(nameText), yield)
+	case elementCoding:
+		w.text(p, n.GetName(nameDisplay))
+	case elementAnnotation:
+		w.text(p, n.GetName(nameText))
 	default:
-		yieldText(v.node, yield)
+		w.text(p, n)
 	}
 }
 
-func yieldText(n fhir.Node, yield func(string)) {
-	if n.Kind() == fhir.String && len(n.TextBytes()) > 0 {
-		yield(n.Text())
+func (w *worker) members(p *search.Param, n fhir.Node, names []fhir.Name) {
+	for _, name := range names {
+		for part := n.GetName(name).FirstItem(); part.Exists(); part = part.NextItem() {
+			w.text(p, part)
+		}
 	}
 }
 
-func (w *worker) uri(p *search.Param, v value) {
-	text := v.node.Text()
+func (w *worker) text(p *search.Param, n fhir.Node) {
+	if n.Kind() != fhir.String {
+		return
+	}
+	switch text := n.View(); {
+	case text == "":
+	case p != nil:
+		w.entries.String(p, text)
+	default:
+		w.entries.StringForm(text)
+	}
+}
+
+func (w *worker) uri(p *search.Param, as element, n fhir.Node) {
+	text := n.View()
 	if text == "" {
 		return
 	}
 	w.entries.URI(p, text)
-	if v.typ != "canonical" {
+	if as != elementCanonical {
 		return
 	}
 	if r := fhir.ParseReference(text); r.Form == fhir.Canonical && r.URL != text {
@@ -218,20 +224,18 @@ func (w *worker) uri(p *search.Param, v value) {
 }
 
 // amount is the number or range of a value, with its unit.
-func (w *worker) amount(v value) (search.Amount, bool) {
-	switch v.typ {
-	case "decimal", "integer", "positiveInt", "unsignedInt":
-		f, ok := w.number(v.node)
+func (w *worker) amount(as element, n fhir.Node) (search.Amount, bool) {
+	switch as {
+	case elementNumber:
+		f, ok := w.number(n)
 		return search.Amount{Low: f, High: f}, ok
-	case "Range":
-		return w.rangeAmount(v.node)
-	case "Money":
-		f, ok := w.number(v.node.GetName(nameValue))
-		code := v.node.GetName(nameCurrency).Text()
-		return search.Amount{Low: f, High: f, System: currencySystem, Code: code}, ok
-	}
-	if r4.IsA(v.typ, "Quantity") {
-		return w.quantity(v.node)
+	case elementRange:
+		return w.rangeAmount(n)
+	case elementMoney:
+		f, ok := w.number(n.GetName(nameValue))
+		return search.Amount{Low: f, High: f, System: currencySystem, Code: n.GetName(nameCurrency).View()}, ok
+	case elementQuantity:
+		return w.quantity(n)
 	}
 	return search.Amount{}, false
 }
@@ -243,7 +247,7 @@ func (w *worker) number(n fhir.Node) (float64, bool) {
 	if n.Kind() != fhir.Number {
 		return 0, false
 	}
-	f, err := strconv.ParseFloat(n.Text(), 64)
+	f, err := strconv.ParseFloat(n.View(), 64)
 	if err != nil {
 		w.warn(n, "is beyond the numbers that can be compared")
 	}
@@ -254,8 +258,8 @@ func (w *worker) number(n fhir.Node) (float64, bool) {
 func (w *worker) quantity(n fhir.Node) (search.Amount, bool) {
 	f, ok := w.number(n.GetName(nameValue))
 	a := search.Amount{Low: f, High: f,
-		System: n.GetName(nameSystem).Text(), Code: n.GetName(nameCode).Text(), Unit: n.GetName(nameUnit).Text()}
-	switch n.GetName(nameComparator).Text() {
+		System: n.GetName(nameSystem).View(), Code: n.GetName(nameCode).View(), Unit: n.GetName(nameUnit).View()}
+	switch n.GetName(nameComparator).View() {
 	case "<":
 		a.Low, a.High = search.MinAmount, math.Nextafter(f, search.MinAmount)
 	case "<=":

@@ -3,6 +3,7 @@ package searchparam
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -23,76 +24,74 @@ type extraction struct {
 	paths []path
 	// parts of a composite: what each component takes from an item that paths
 	// lead to, by the type of the item.
-	parts []map[string][]path
+	parts map[string][][]path
 	// affirmed is "p.exists() and p != false": one boolean, also when the paths
 	// lead nowhere (Patient.deceased).
 	affirmed bool
 	err      error // the expression does not compile: the parameter has no entries
 }
 
-// value is one result of an expression: a node and the type it is of.
-type value struct {
-	node fhir.Node
-	typ  string
-}
-
 func newProgram(extractions []extraction) *program {
 	p := &program{extractions: extractions}
 	for i, x := range extractions {
 		for _, path := range x.paths {
-			p.trie.add(path.steps, taker{i, path.typ})
+			p.trie.add(path.steps, taker{i, path.as, x.parts[path.typ]})
 		}
 	}
+	p.trie.settle()
 	return p
 }
 
 func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extraction {
-	x := extraction{param: param}
+	x := extraction{param: param, parts: map[string][][]path{}}
 	expression := p.Expression
 	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
 		expression, x.affirmed = of, true
 	}
 	x.paths, x.err = compilePaths(resource, expression)
 	for _, c := range p.Components {
-		part, err := componentPaths(resource, x.paths, c.Expression)
-		if x.parts = append(x.parts, part); x.err == nil {
+		if err := x.addPart(resource, c.Expression); x.err == nil {
 			x.err = err
 		}
 	}
 	return x
 }
 
-// componentPaths compiles a component's expression for the items of the
-// composite, which may be of several types ("Observation |
-// Observation.component").
-func componentPaths(resource string, items []path, expression string) (map[string][]path, error) {
+// addPart compiles a component's expression for the items of the composite,
+// which may be of several types ("Observation | Observation.component").
+func (x *extraction) addPart(resource, expression string) error {
 	byType := map[string][]path{}
-	for _, item := range items {
+	for _, item := range x.paths {
 		of := item.typ
 		if strings.HasPrefix(expression, "%resource") {
 			of = resource
 		}
 		paths, err := compilePaths(of, expression)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		byType[item.typ] = paths
 	}
-	return byType, nil
+	for typ, paths := range byType {
+		x.parts[typ] = append(x.parts[typ], paths)
+	}
+	return nil
 }
 
 // Extractor makes the index entries of a store's resources. It may be used by
 // many goroutines.
 type Extractor struct {
 	registry *Registry
-	key      plan.HashKey
 	locator  search.Locator
+	workers  sync.Pool
 }
 
 // NewExtractor makes an extractor for a store: under its hash key, and with its
 // own base URL, below which absolute references are its own.
 func NewExtractor(r *Registry, key plan.HashKey, base string) *Extractor {
-	return &Extractor{registry: r, key: key, locator: search.Locator{Base: base, Types: r}}
+	x := &Extractor{registry: r, locator: search.Locator{Base: base, Types: r}}
+	x.workers.New = func() any { return &worker{Extractor: x, entries: search.NewEntries(key)} }
+	return x
 }
 
 // MaxEntries bounds the entries of one resource.
@@ -108,9 +107,11 @@ func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error) 
 // Inspect is Extract with the warnings: one issue for each value that cannot be
 // searched by, because it is not what its type demands.
 func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
-	w := &worker{Extractor: x, program: x.registry.programOf(key.Type), root: root, entries: search.NewEntries(x.key)}
-	w.found = make([]uint8, len(w.program.extractions))
-	w.program.trie.visit(root, w.take)
+	w := x.workers.Get().(*worker)
+	defer x.workers.Put(w)
+	w.begin(x.registry.programOf(key.Type), root)
+	defer w.end()
+	w.visit(&w.program.trie, root)
 	if n := w.entries.Len(); n > MaxEntries {
 		return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
 	}
@@ -118,7 +119,7 @@ func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault
 	return w.entries.Done(), w.issues, nil
 }
 
-// worker is the extraction of one resource.
+// worker is the extraction of one resource, and the room for the next.
 type worker struct {
 	*Extractor
 	program *program
@@ -128,6 +129,19 @@ type worker struct {
 	issues  []fault.Issue
 }
 
+func (w *worker) begin(p *program, root fhir.Node) {
+	w.program, w.root, w.issues = p, root, nil
+	w.entries.Reset()
+	if cap(w.found) < len(p.extractions) {
+		w.found = make([]uint8, len(p.extractions))
+	}
+	w.found = w.found[:len(p.extractions)]
+	clear(w.found)
+}
+
+// end lets go of the resource.
+func (w *worker) end() { w.root, w.issues = fhir.Node{}, nil }
+
 // What was found of an extraction.
 const (
 	foundNone  = iota
@@ -135,26 +149,25 @@ const (
 	foundTrue
 )
 
-func (w *worker) take(taken taker, n fhir.Node) {
-	x := &w.program.extractions[taken.index]
-	v := value{n, taken.typ}
+func (w *worker) take(t *taker, n fhir.Node) {
+	x := &w.program.extractions[t.index]
 	if w.entries.Len() > MaxEntries {
 		return // Inspect refuses the resource
 	}
 	switch {
 	case x.affirmed:
 		if n.Kind() == fhir.Bool && !n.Bool() {
-			w.found[taken.index] = foundFalse
+			w.found[t.index] = foundFalse
 			return
 		}
 	case x.param.Kind == search.KindComposite:
-		if !w.composite(x, v) {
+		if !w.composite(x.param, t.parts, n) {
 			return
 		}
 	default:
-		w.convert(x.param, v)
+		w.convert(x.param, t.as, n)
 	}
-	w.found[taken.index] = foundTrue
+	w.found[t.index] = foundTrue
 }
 
 // finish adds what only the whole resource shows: which parameters are present.
@@ -164,34 +177,56 @@ func (w *worker) finish() {
 		if x.affirmed {
 			w.entries.Coding(x.param, search.Coding{Code: strconv.FormatBool(w.found[i] == foundTrue)})
 		}
-		if x.affirmed || w.found[i] != foundNone {
-			w.entries.Present(x.param)
-		}
+		w.entries.Presence(x.param, x.affirmed || w.found[i] != foundNone)
 	}
 }
 
-// composite combines what the components take from one item.
-func (w *worker) composite(x *extraction, item value) bool {
-	components := make([][]search.Form, len(x.parts))
-	for i, part := range x.parts {
-		for j := range part[item.typ] {
-			p := &part[item.typ][j]
-			from := item.node
-			if p.fromRoot {
+// composite combines what the components take from one item; false when one of
+// them takes nothing.
+func (w *worker) composite(p *search.Param, parts [][]path, item fhir.Node) bool {
+	w.entries.BeginItem(p)
+	for i := range parts {
+		w.entries.NextComponent()
+		for j := range parts[i] {
+			part, from := &parts[i][j], item
+			if part.fromRoot {
 				from = w.root
 			}
-			p.walk(from, func(n fhir.Node) {
-				components[i] = append(components[i], w.forms(x.param, x.param.Components[i], value{n, p.typ})...)
-			})
+			w.form(p.Components[i].Kind, part.as, part.steps, from)
 		}
-		if len(components[i]) == 0 {
+		if w.entries.ComponentLen() == 0 {
 			return false
 		}
 	}
-	if !w.entries.Composite(x.param, components) {
-		w.warn(item.node, "has too many codes for the search parameter "+x.param.Code)
+	if !w.entries.EndItem() {
+		w.warn(item, "has too many codes for the search parameter "+p.Code)
 	}
 	return true
+}
+
+// form goes the steps to a component's values.
+func (w *worker) form(kind search.Kind, as element, steps []step, n fhir.Node) {
+	if len(steps) == 0 {
+		w.convertForm(kind, as, n)
+		return
+	}
+	s := steps[0]
+	if s.name == 0 {
+		if s.keep(n, 0) {
+			w.form(kind, as, steps[1:], n)
+		}
+		return
+	}
+	place := 0
+	for item := n.GetName(s.name).FirstItem(); item.Exists(); item = item.NextItem() {
+		if item.Kind() == fhir.Null {
+			continue
+		}
+		if s.keep == nil || s.keep(item, place) {
+			w.form(kind, as, steps[1:], item)
+		}
+		place++
+	}
 }
 
 // maxIssues bounds the warnings of one resource.

@@ -89,7 +89,7 @@ func TestTargets(t *testing.T) {
 func TestTooManyEntries(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"resourceType":"Patient","identifier":[`)
-	for i := range MaxEntries/2 + 1 {
+	for i := range MaxEntries + 1 {
 		fmt.Fprintf(&b, `{"value":"%d"},`, i)
 	}
 	key, root := parsed(t, strings.TrimSuffix(b.String(), ",")+`]}`)

@@ -15,6 +15,7 @@ import (
 type path struct {
 	steps []step
 	typ   string // as r4.StructureOf names it
+	as    element
 	// bound is the value set that a code at the end must be of, "" without.
 	bound string
 	// fromRoot: the path begins at the resource, whatever node it is asked of
@@ -125,6 +126,7 @@ func compilePath(of, text string) ([]path, error) {
 	}
 	var paths []path
 	for _, d := range settle(drafts) {
+		d.as = elementOf(d.typ)
 		paths = append(paths, d.path)
 	}
 	return paths, nil
@@ -305,7 +307,7 @@ var (
 
 func hasExtension(url string) filter {
 	return func(n fhir.Node, _ int) bool {
-		for e := range n.GetName(nameExtension).Items() {
+		for e := n.GetName(nameExtension).FirstItem(); e.Exists(); e = e.NextItem() {
 			if e.GetName(nameURL).Is(url) {
 				return true
 			}

@@ -1,50 +1,51 @@
 package searchparam
 
 import (
+	"strings"
+
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
 // reference makes the entries of where a value points, and of its identifier.
-func (w *worker) reference(p *search.Param, v value) {
-	if to, text, ok := w.target(v); ok {
-		w.entries.Reference(p, to, text)
+func (w *worker) reference(p *search.Param, as element, n fhir.Node) {
+	if to, ok := locate(w.locator, as, n); ok {
+		w.entries.Reference(p, to)
 	}
-	if v.typ == "Reference" {
-		yieldCoding(v.node.GetName(nameIdentifier), nameValue, func(c search.Coding) {
-			w.entries.ReferenceIdentifier(p, c)
-		})
+	if as != elementReference {
+		return
+	}
+	if c := codingOf(n.GetName(nameIdentifier), nameValue); c != (search.Coding{}) {
+		w.entries.ReferenceIdentifier(p, c)
 	}
 }
 
-// target is where a value points, and the text of it: a Reference, a canonical
-// or a uri, or a resource that stands there itself (Bundle.entry.resource).
-func (w *worker) target(v value) (to search.Target, text string, ok bool) {
-	return locate(w.locator, v)
-}
-
-func locate(l search.Locator, v value) (to search.Target, text string, ok bool) {
-	switch v.typ {
-	case "Reference":
-		text = v.node.GetName(nameReference).Text()
-	case "Resource":
-		text = v.node.ResourceType() + "/" + v.node.GetName(nameID).Text()
+// locate tells where a value points: a Reference, a canonical or a uri, or a
+// resource that stands there itself (Bundle.entry.resource). What it gives is
+// good as long as the document.
+func locate(l search.Locator, as element, n fhir.Node) (to search.Target, ok bool) {
+	var text string
+	switch as {
+	case elementReference:
+		text = n.GetName(nameReference).View()
+	case elementResource:
+		text = n.ResourceType() + "/" + n.GetName(nameID).View()
 	default:
-		text = v.node.Text()
+		text = n.View()
 	}
 	if text == "" {
-		return to, text, false
+		return to, false
 	}
 	to = l.Locate(text)
-	return to, text, to != (search.Target{})
+	return to, to != (search.Target{})
 }
 
 // refersTo keeps references to a type: resolve() is T, answered from the
 // reference's own words.
 func refersTo(typ string) filter {
 	return func(n fhir.Node, _ int) bool {
-		if r := fhir.ParseReference(n.GetName(nameReference).Text()); r.Type != "" {
+		if r := fhir.ParseReference(n.GetName(nameReference).View()); r.Type != "" {
 			return r.Type == typ
 		}
 		return n.GetName(nameType).Is(typ)
@@ -58,6 +59,7 @@ func (x *Extractor) Targets(t plan.Type, p *search.Param, root fhir.Node) []plan
 	var keys []plan.Key
 	x.pointed(t, p, root, func(to search.Target) {
 		if to.Key.ID != "" {
+			to.Key.ID = strings.Clone(to.Key.ID)
 			keys = append(keys, to.Key)
 		}
 	})
@@ -70,7 +72,7 @@ func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []s
 	var urls []string
 	x.pointed(t, p, root, func(to search.Target) {
 		if to.URL != "" {
-			urls = append(urls, to.URL)
+			urls = append(urls, strings.Clone(to.URL))
 		}
 	})
 	return urls
@@ -85,7 +87,7 @@ func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield 
 		for j := range all[i].paths {
 			at := &all[i].paths[j]
 			at.walk(root, func(n fhir.Node) {
-				if to, _, ok := locate(x.locator, value{n, at.typ}); ok {
+				if to, ok := locate(x.locator, at.as, n); ok {
 					yield(to)
 				}
 			})

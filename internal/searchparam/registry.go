@@ -2,6 +2,7 @@ package searchparam
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
@@ -52,11 +53,38 @@ func describe(p *r4.SearchParam) *search.Param {
 	if p.Expression == "" || isPosition(p) {
 		kind = search.KindSpecial // nothing in the resource says it by itself
 	}
-	param := &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets)}
+	param := &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets), Usual: usual(p)}
 	if kind == search.KindToken {
 		param.Implied = implied(p)
+		param.ManyCodes = manyCodes(p)
 	}
 	return param
+}
+
+// usualCodes are parameters that most resources have a value of, though R4 does
+// not demand it. Persisted in what entries there are: do not change.
+var usualCodes = map[string]bool{"subject": true, "patient": true, "encounter": true, "date": true,
+	"category": true, "code": true, "status": true}
+
+// usual reports whether most resources have a value: a usual code, or a required
+// element.
+func usual(p *r4.SearchParam) bool {
+	if usualCodes[p.Code] {
+		return true
+	}
+	name, ok := strings.CutPrefix(p.Expression, p.Base+".")
+	if !ok {
+		return false
+	}
+	e, ok := r4.Element(p.Base, name)
+	return ok && e.Min > 0
+}
+
+// manyCodes reports whether a token parameter looks at identifiers or contact
+// points.
+func manyCodes(p *r4.SearchParam) bool {
+	paths, err := compilePaths(p.Base, p.Expression)
+	return err == nil && slices.ContainsFunc(paths, func(p path) bool { return p.as == elementIdentifier || p.as == elementContact })
 }
 
 // implied tells whether a code without system stands for one in a system: when

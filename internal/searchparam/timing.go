@@ -11,24 +11,24 @@ var (
 )
 
 // interval is the time that a value covers (R4 3.1.1.4.7).
-func (w *worker) interval(v value) (fhir.Interval, bool) {
-	switch v.typ {
-	case "date", "dateTime", "instant":
-		return w.date(v.node)
-	case "Period":
-		i, ok := fhir.PeriodInterval(v.node)
-		if !ok && v.node.Len() > 0 {
-			w.warn(v.node, "is not a period with an order")
+func (w *worker) interval(as element, n fhir.Node) (fhir.Interval, bool) {
+	switch as {
+	case elementDate:
+		return w.date(n)
+	case elementPeriod:
+		i, ok := fhir.PeriodInterval(n)
+		if !ok && n.Len() > 0 {
+			w.warn(n, "is not a period with an order")
 		}
 		return i, ok
-	case "Timing":
-		return w.timing(v.node)
+	case elementTiming:
+		return w.timing(n)
 	}
 	return fhir.Interval{}, false
 }
 
 func (w *worker) date(n fhir.Node) (fhir.Interval, bool) {
-	i, _, err := fhir.ParseSearchDate(n.Text())
+	i, _, err := fhir.ParseSearchDate(n.View())
 	if err != nil && n.Kind() == fhir.String {
 		w.warn(n, "is not a date")
 	}
@@ -39,7 +39,7 @@ func (w *worker) date(n fhir.Node) (fhir.Interval, bool) {
 // ignored and only the outer limits matter" (R4 3.1.1.4.7).
 func (w *worker) timing(n fhir.Node) (fhir.Interval, bool) {
 	outer, found := fhir.PeriodInterval(n.GetName(nameRepeat).GetName(nameBoundsPeriod))
-	for event := range n.GetName(nameEvent).Items() {
+	for event := n.GetName(nameEvent).FirstItem(); event.Exists(); event = event.NextItem() {
 		i, ok := w.date(event)
 		if !ok {
 			continue
