@@ -13,15 +13,18 @@
 package awsapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
 
+	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
@@ -46,7 +49,7 @@ type API struct {
 
 // Sealer seals and opens small texts, bound to a purpose.
 type Sealer interface {
-	Seal(plain []byte, purpose string) string
+	Seal(plain []byte, purpose string) (string, error)
 	Open(sealed, purpose string) ([]byte, error)
 }
 
@@ -78,6 +81,9 @@ func call[In, Out any](op func(*API, context.Context, *In) (Out, error)) operati
 // decode reads one JSON object; unknown members are passed over, as AWS does,
 // duplicate ones and broken UTF-8 are refused.
 func decode(body []byte, into any) error {
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return fault.New(fault.Serialization, "awsapi.decode", "the body is not a JSON object")
+	}
 	err := jsonv2.Unmarshal(body, into)
 	if wrong, ok := errors.AsType[*jsonv2.SemanticError](err); ok {
 		return fault.New(fault.Serialization, "awsapi.decode", "the member at %s cannot be read from a JSON %v", wrong.JSONPointer, wrong.JSONKind)
@@ -98,20 +104,42 @@ func Operation(r *http.Request) (string, error) {
 	return name, nil
 }
 
-// Serve answers one verified request whose body was read.
-func (a *API) Serve(w http.ResponseWriter, r *http.Request, body []byte) error {
+// Subject is what a request's body is about, as far as it says so: the id of a
+// data store, for authorization, log and audit. A body that cannot be read is
+// about nothing; the operation itself will refuse it.
+func Subject(body []byte) string {
+	var in struct{ DatastoreId, ResourceARN string }
+	if err := jsonv2.Unmarshal(body, &in); err != nil {
+		return ""
+	}
+	if arn.IsDatastoreID(in.DatastoreId) {
+		return in.DatastoreId
+	}
+	name, err := arn.ParseDatastore(in.ResourceARN)
+	if err != nil {
+		return ""
+	}
+	return name.ID
+}
+
+// Serve answers one verified request whose body was read, and says which data
+// store the answer is about, where it is about one.
+func (a *API) Serve(w http.ResponseWriter, r *http.Request, body []byte) (datastoreID string, err error) {
 	out, err := a.do(r, body)
 	if err != nil {
-		return err
+		return "", err
 	}
 	raw, err := json.Marshal(out)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "awsapi.Serve", err)
+		return "", fault.Wrap(fault.Internal, "awsapi.Serve", err)
+	}
+	if about, ok := out.(interface{ about() string }); ok {
+		datastoreID = about.about()
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(http.StatusOK)
 	_, err = w.Write(raw)
-	return fault.Wrap(fault.Canceled, "awsapi.Serve", err)
+	return datastoreID, fault.Wrap(fault.Canceled, "awsapi.Serve", err)
 }
 
 func (a *API) do(r *http.Request, body []byte) (any, error) {
@@ -138,6 +166,9 @@ func WriteFault(w http.ResponseWriter, err error) {
 	raw, _ := json.Marshal(map[string]string{"__type": row.AWSType, "Message": message, "message": message})
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Amzn-ErrorType", row.AWSType)
+	if f.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.Retry)))
+	}
 	w.WriteHeader(row.AWSStatus)
 	w.Write(raw)
 }

@@ -13,9 +13,20 @@ import (
 //
 //	2 validation errors detected: Value 'R5' at 'datastoreTypeVersion' failed to
 //	satisfy constraint: Member must satisfy enum value set: [R4]; Value …
-type findings struct{ list []string }
+type findings struct {
+	list []string
+	more int // beyond maxFindings
+}
+
+// maxFindings is how many findings a message lists: with maxQuoted it keeps
+// under the 10,000 characters of an exception's Message.
+const maxFindings = 12
 
 func (f *findings) add(member, value, rule string) {
+	if len(f.list) == maxFindings {
+		f.more++
+		return
+	}
 	f.list = append(f.list, fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: Member must %s", value, member, rule))
 }
 
@@ -25,10 +36,15 @@ func (f *findings) fault() error {
 		return nil
 	}
 	noun := "error"
-	if len(f.list) > 1 {
+	count := len(f.list) + f.more
+	if count > 1 {
 		noun = "errors"
 	}
-	return fault.New(fault.Invalid, "awsapi", "%d validation %s detected: %s", len(f.list), noun, strings.Join(f.list, "; "))
+	listed := strings.Join(f.list, "; ")
+	if f.more > 0 {
+		listed += fmt.Sprintf("; and %d more", f.more)
+	}
+	return fault.New(fault.Invalid, "awsapi", "%d validation %s detected: %s", count, noun, listed)
 }
 
 // maxQuoted is how much of a bad value a message repeats, in bytes.
@@ -49,8 +65,8 @@ type text struct {
 	spelled  string         // the pattern as AWS spells it
 }
 
-func pattern(min, max int, spelled string) text {
-	return text{min, max, regexp.MustCompile(`^(?s:` + spelled + `)$`), spelled}
+func pattern(low, high int, spelled string) text {
+	return text{low, high, regexp.MustCompile(`^(?s:` + spelled + `)$`), spelled}
 }
 
 func (t text) check(f *findings, member string, value *string) {
@@ -108,10 +124,10 @@ func between(f *findings, member string, value *int, low, high int) {
 
 func length(f *findings, member string, n, low, high int) {
 	if n < low {
-		f.add(member, fmt.Sprintf("of %d members", n), fmt.Sprintf("have length greater than or equal to %d", low))
+		f.add(member, fmt.Sprintf("'[%d members]'", n), fmt.Sprintf("have length greater than or equal to %d", low))
 	}
 	if n > high {
-		f.add(member, fmt.Sprintf("of %d members", n), fmt.Sprintf("have length less than or equal to %d", high))
+		f.add(member, fmt.Sprintf("'[%d members]'", n), fmt.Sprintf("have length less than or equal to %d", high))
 	}
 }
 

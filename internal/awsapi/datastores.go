@@ -32,6 +32,8 @@ type datastoreAnswer struct {
 	DatastoreEndpoint string
 }
 
+func (d datastoreAnswer) about() string { return d.DatastoreId }
+
 func (a *API) answer(d *datastore.Datastore) datastoreAnswer {
 	return datastoreAnswer{d.ID, d.ARN, string(d.Status), a.Endpoint(d.ID)}
 }
@@ -91,6 +93,8 @@ func (in *datastoreIDRequest) check() error {
 }
 
 type propertiesAnswer struct{ DatastoreProperties datastoreProperties }
+
+func (p propertiesAnswer) about() string { return p.DatastoreProperties.DatastoreId }
 
 func (a *API) describeFHIRDatastore(ctx context.Context, in *datastoreIDRequest) (propertiesAnswer, error) {
 	if err := in.check(); err != nil {
@@ -180,6 +184,9 @@ func (a *API) listFHIRDatastores(ctx context.Context, in *listFHIRDatastoresRequ
 		limit = *in.MaxResults
 	}
 	page, err := a.Plane.List(ctx, at.Filter, limit, at.At, at.After)
+	if fault.Is(err, fault.Gone) {
+		return out, badToken("too old", err)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -192,26 +199,41 @@ func (a *API) listFHIRDatastores(ctx context.Context, in *listFHIRDatastoresRequ
 		if err != nil {
 			return out, fault.Wrap(fault.Internal, "awsapi.list", err)
 		}
-		out.NextToken = a.Tokens.Seal(raw, listPurpose)
+		if out.NextToken, err = a.Tokens.Seal(raw, listPurpose); err != nil {
+			return out, err
+		}
 	}
 	return out, nil
 }
 
-// continued opens NextToken, which stands for the filter it began with.
+// continued opens NextToken, which stands for the filter it began with: the
+// request repeats that, or has none.
 func (a *API) continued(in *listFHIRDatastoresRequest) (listToken, error) {
-	token := listToken{Filter: in.filter()}
 	if value(in.NextToken) == "" {
-		return token, nil
+		return listToken{Filter: in.filter()}, nil
 	}
+	var token listToken
 	raw, err := a.Tokens.Open(*in.NextToken, listPurpose)
 	if err == nil {
 		err = json.Unmarshal(raw, &token)
 	}
 	if err != nil {
-		return token, &fault.Error{Kind: fault.Invalid, Op: "awsapi.list", Subject: "nextToken",
-			Detail: "not a token of this operation", Hint: "begin again without NextToken", Cause: err}
+		return token, badToken("not a token of this operation", err)
+	}
+	if in.Filter != nil && !sameFilter(in.filter(), token.Filter) {
+		return token, badToken("made for another filter", nil)
 	}
 	return token, nil
+}
+
+func badToken(why string, cause error) error {
+	return &fault.Error{Kind: fault.Invalid, Op: "awsapi.list", Subject: "nextToken", Detail: why,
+		Hint: "begin again without NextToken", Cause: cause}
+}
+
+func sameFilter(a, b datastore.Filter) bool {
+	return a.Name == b.Name && a.Status == b.Status &&
+		a.CreatedBefore.Equal(b.CreatedBefore) && a.CreatedAfter.Equal(b.CreatedAfter)
 }
 
 type updateFHIRDatastoreRequest struct {

@@ -2,6 +2,7 @@ package awsapi
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -73,10 +74,16 @@ func (e epoch) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(ms)/1000, 'f', -1, 64), nil
 }
 
+// maxEpoch is the last second that a timestamp may name, of the year 9999.
+const maxEpoch = 253402300799
+
 func (e *epoch) UnmarshalJSON(b []byte) error {
 	var seconds float64
 	if err := json.Unmarshal(b, &seconds); err != nil {
 		return err
+	}
+	if math.Abs(seconds) > maxEpoch {
+		return errors.New("not a time in seconds since 1970")
 	}
 	*e = epoch(time.UnixMilli(int64(math.Round(seconds * 1000))))
 	return nil
@@ -221,8 +228,8 @@ func checkTags(f *findings, tags []tag) {
 	}
 }
 
-// deref helpers for members that were checked.
-
+// value is what a member holds that was checked, the zero value when it is
+// absent.
 func value[T any](p *T) T {
 	if p == nil {
 		var zero T

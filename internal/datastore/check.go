@@ -1,9 +1,11 @@
 package datastore
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
@@ -12,11 +14,11 @@ import (
 // does not.
 func (r *CreateRequest) check() error {
 	if r.Encryption.CmkType == CustomerManaged && r.Encryption.KeyID == "" {
-		return invalid("sseConfiguration.kmsEncryptionConfig.kmsKeyId", "a customer managed key needs its id",
+		return invalid(keyMember, "a customer managed key needs its id",
 			"give KmsKeyId, or use AWS_OWNED_KMS_KEY")
 	}
 	if r.Encryption.CmkType == AWSOwned && r.Encryption.KeyID != "" {
-		return invalid("sseConfiguration.kmsEncryptionConfig.kmsKeyId", "an AWS owned key cannot be chosen",
+		return invalid(keyMember, "an AWS owned key cannot be chosen",
 			"leave KmsKeyId out, or use CUSTOMER_MANAGED_KMS_KEY")
 	}
 	if err := r.Identity.check(); err != nil {
@@ -69,7 +71,7 @@ func checkMetadata(text string) error {
 		Capabilities          []string `json:"capabilities"`
 		ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 	}
-	if err := json.Unmarshal([]byte(text), &m); err != nil {
+	if err := json.Unmarshal([]byte(text), &m); err != nil || !strings.HasPrefix(strings.TrimSpace(text), "{") {
 		return invalid(member, "not a JSON object with the members of a SMART discovery document", "see SMART App Launch, .well-known/smart-configuration")
 	}
 	for _, need := range []struct {
@@ -112,17 +114,25 @@ func (s Settings) check(creating bool) error {
 	if len(s.DefaultProfiles) > 0 {
 		return missing("profileConfiguration.defaultProfiles", "validation against profiles")
 	}
-	if s.Backup != nil && s.Backup.Status == "ENABLED" {
-		return missing("backupConfiguration.status", "continuous backup")
-	}
-	return nil
+	return s.Backup.check()
 }
+
+func (b *Backup) check() error {
+	switch {
+	case b == nil, b.Status == backupOff:
+		return nil
+	case b.Status == "":
+		return invalid("backupConfiguration.status", "a backup configuration says whether backup is on", "give Status")
+	}
+	return missing("backupConfiguration.status", "continuous backup")
+}
+
+// backupOff is BackupConfiguration.Status of a store without backup.
+const backupOff = "DISABLED"
 
 func (s Settings) checkAnalytics(creating bool) error {
 	switch s.Analytics {
-	case "":
-		return nil
-	case "PAUSED":
+	case "", "PAUSED":
 		return nil
 	case "ENABLED":
 		return missing("analyticsConfiguration.status", "analytics")
@@ -139,6 +149,10 @@ func missing(member, what string) error {
 	return invalid(member, what+" is not available in this version of Tarn", "leave it out")
 }
 
+// reservedTag begins tag keys that users cannot set (AWS General Reference,
+// "Tag naming limits").
+const reservedTag = "aws:"
+
 // MaxTags is how many tags a data store may carry (TagList, healthlake-2017-07-01).
 const MaxTags = 200
 
@@ -148,6 +162,9 @@ func checkTags(tags []Tag) error {
 	}
 	seen := map[string]bool{}
 	for _, tag := range tags {
+		if strings.HasPrefix(strings.ToLower(tag.Key), reservedTag) {
+			return invalid("tags", fmt.Sprintf("the key %q begins with %s, which AWS keeps for itself", tag.Key, reservedTag), "use another key")
+		}
 		if seen[tag.Key] {
 			return invalid("tags", fmt.Sprintf("the key %q stands twice", tag.Key), "give each key once")
 		}

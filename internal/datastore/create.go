@@ -48,11 +48,15 @@ var clientTokens = record.Kind[clientToken]{Type: record.TypeClientToken, Entrie
 
 // Create checks a request, records the data store as CREATING and returns that
 // record; a job makes it ACTIVE. A repeated ClientToken gives the first answer
-// again; with another request it is fault.Invalid.
+// again, whatever became of the store since; with another request it is
+// fault.Invalid.
 func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, error) {
 	req.setDefaults()
 	if err := req.check(); err != nil {
 		return nil, err
+	}
+	if req.Preload != "" && p.Preload == nil {
+		return nil, missing("preloadDataConfig.preloadDataType", "a data set to preload")
 	}
 	if answer, err := p.answered(ctx, req); answer != nil || err != nil {
 		return answer, err
@@ -64,6 +68,12 @@ func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, erro
 	if err != nil {
 		return nil, err
 	}
+	// From here on a client that hangs up does not call back what it asked for.
+	return p.keep(context.WithoutCancel(ctx), d, req)
+}
+
+// keep commits record, job and token, and begins the job.
+func (p *Plane) keep(ctx context.Context, d *Datastore, req CreateRequest) (*Datastore, error) {
 	j, ops, err := p.createOps(d, req)
 	if err != nil {
 		return nil, err
@@ -71,7 +81,11 @@ func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, erro
 	_, err = p.System.Commit(ctx, ops)
 	if _, raced := errors.AsType[*store.Unmet](err); raced {
 		// Somebody else used the token in the meantime.
-		return p.answered(ctx, req)
+		answer, err := p.answered(ctx, req)
+		if answer == nil && err == nil {
+			err = &fault.Error{Kind: fault.Unavailable, Op: "datastore.Create", Detail: "the request met another one", Hint: "send it again", Retry: 1}
+		}
+		return answer, err
 	}
 	if err != nil {
 		return nil, err
@@ -92,7 +106,7 @@ func (p *Plane) newDatastore(req CreateRequest) (*Datastore, error) {
 		return nil, err
 	}
 	return &Datastore{
-		ID: id, ARN: arn.Datastore(p.Partition, p.Region, p.Account, id), Name: req.Name, Status: Creating, TypeVersion: req.TypeVersion,
+		ID: id, ARN: p.ARN(id), Name: req.Name, Status: Creating, TypeVersion: req.TypeVersion,
 		CreatedAt: p.Clock().Truncate(time.Millisecond), Encryption: req.Encryption, Preload: req.Preload,
 		Identity: req.Identity, Settings: req.Settings, Tags: req.Tags,
 	}, nil
@@ -142,6 +156,9 @@ func (r CreateRequest) digest() string {
 	r.Tags = slices.Clone(r.Tags)
 	slices.SortFunc(r.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
 	r.Encryption.KeyARN = "" // resolved, not asked
+	if r.Settings.Backup == nil {
+		r.Settings.Backup = &Backup{Status: backupOff}
+	}
 	// A struct of strings, numbers and slices always marshals.
 	raw, _ := json.Marshal(r)
 	return digest(string(raw))
@@ -159,36 +176,46 @@ func digest(parts ...string) string {
 // resolveKey turns the key as given into an ARN, once and for all, and refuses
 // what cannot seal a store.
 func (p *Plane) resolveKey(ctx context.Context, e *Encryption) error {
-	name := e.KeyID
 	if e.CmkType == AWSOwned {
-		name = p.OwnedKey
+		return nil // the server's own: provisioning asks for it
 	}
-	info, err := p.Keyring.Resolve(ctx, name)
+	info, err := p.Keyring.Resolve(ctx, e.KeyID)
 	if err != nil {
 		return keyFault(err)
 	}
-	if e.CmkType == CustomerManaged {
-		e.KeyARN = info.ARN
-	}
+	e.KeyARN = info.ARN
 	return keyUsable(info)
 }
 
+// keyMember is the member of a request that names the key.
+const keyMember = "sseConfiguration.kmsEncryptionConfig.kmsKeyId"
+
+// keyFault says what is wrong with the key that a request names; that the KMS
+// cannot be asked is not the request's fault.
 func keyFault(err error) error {
-	if fault.Is(err, fault.NotFound) {
-		return &fault.Error{Kind: fault.Invalid, Op: "datastore.Create", Subject: "sseConfiguration.kmsEncryptionConfig.kmsKeyId",
-			Detail: "the KMS key does not exist", Hint: "name a symmetric encryption key by id, ARN or alias", Cause: err}
+	e := &fault.Error{Op: "datastore.Create", Subject: keyMember, Cause: err}
+	switch fault.From(err).Kind {
+	case fault.NotFound:
+		e.Kind, e.Detail = fault.Invalid, "the KMS key does not exist"
+		e.Hint = "name a symmetric encryption key by id, ARN or alias"
+	case fault.Invalid:
+		e.Kind, e.Detail = fault.Invalid, "not the name of a KMS key that can seal a data store"
+		e.Hint = "name a symmetric encryption key by id, ARN or alias"
+	case fault.Forbidden:
+		e.Kind, e.Detail = fault.Forbidden, "the KMS key may not be used"
+	default:
+		return err
 	}
-	return err
+	return e
 }
 
 func keyUsable(info seal.KeyInfo) error {
-	const op, member = "datastore.Create", "sseConfiguration.kmsEncryptionConfig.kmsKeyId"
 	switch {
 	case !info.Symmetric:
-		return &fault.Error{Kind: fault.Invalid, Op: op, Subject: member, Detail: "the KMS key is asymmetric",
-			Hint: "use a symmetric encryption key (SYMMETRIC_DEFAULT)"}
+		return invalid(keyMember, "the KMS key is asymmetric", "use a symmetric encryption key (SYMMETRIC_DEFAULT)")
 	case !info.Enabled:
-		return &fault.Error{Kind: fault.Forbidden, Op: op, Subject: member, Detail: "the KMS key is disabled or about to be deleted"}
+		return &fault.Error{Kind: fault.Forbidden, Op: "datastore.Create", Subject: keyMember,
+			Detail: "the KMS key is disabled or about to be deleted", Hint: "enable the key"}
 	}
 	return nil
 }

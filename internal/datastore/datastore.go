@@ -2,13 +2,20 @@
 // states it passes through, and who may open it when.
 //
 //	CREATING → ACTIVE | CREATE_FAILED
-//	ACTIVE → DELETING → DELETED (shown for Options.KeepDeleted)
+//	ACTIVE | CREATE_FAILED → DELETING → DELETED (shown for Options.KeepDeleted)
 //
 // A data store is a document of the system store (Datastore), its wrapped data
 // key another one, its content a store of the engine under its id. Every step
 // from one state to the next is a job (package job): recorded when it is done
 // and begun again where a crash stopped it. The small record that makes a data
 // store ACTIVE is written last.
+//
+//	New       the plane; registers its job kinds with the queue
+//	Create Describe List Update Delete Tag Untag Tags     as AWS's operations
+//	Open      leases a store to the data plane
+//	Tend      closes idle stores, looks after keys, sweeps
+//
+// DESIGN.md draws the states, the steps and what a crash means in each.
 //
 // AWS's shapes and wording are translated in package awsapi; nothing here knows
 // of HTTP.
@@ -20,6 +27,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/record"
 	"github.com/tarn-fhir/tarn/internal/seal"
@@ -92,7 +100,7 @@ const (
 )
 
 // Settings are the updatable configurations whose machinery is not here yet in
-// every value; see checkSettings for what is refused.
+// every value; see Settings.check for what is refused.
 type Settings struct {
 	NLP             string   `json:",omitempty"` // NlpStatus
 	Analytics       string   `json:",omitempty"` // AnalyticsStatus
@@ -158,8 +166,8 @@ type Options struct {
 	System    store.Store
 	Jobs      *job.Queue
 	Keyring   seal.Keyring
-	OwnedKey  string // the key for AWS_OWNED_KMS_KEY
-	Preload   Preloader
+	OwnedKey  string    // the key for AWS_OWNED_KMS_KEY
+	Preload   Preloader // nil: PreloadDataConfig is refused
 	Clock     func() time.Time
 	Random    io.Reader
 	Log       *slog.Logger
@@ -168,7 +176,11 @@ type Options struct {
 	IdleClose   time.Duration // a store nobody used so long is closed; 0: DefaultIdleClose
 	KeyCheck    time.Duration // how often open stores' keys are looked at; 0: DefaultKeyCheck
 	KeyGrace    time.Duration // how long a store stays open while its KMS cannot be reached; 0: DefaultKeyGrace
-	MaxOpen     int           // stores open at once; 0: DefaultMaxOpen
+	MaxOpen     int           // stores open at once, unless more are in use; 0: DefaultMaxOpen
+
+	// Gone is told when a store is deleted, so that what others keep for it is
+	// let go; nil: nobody.
+	Gone func(id string)
 }
 
 // Defaults of Options.
@@ -192,6 +204,9 @@ const (
 	kindDelete    = "datastore.delete"
 )
 
+// ARN is the name of a data store of that id on this server.
+func (p *Plane) ARN(id string) string { return arn.Datastore(p.Partition, p.Region, p.Account, id) }
+
 // New makes the control plane and registers its job kinds with the queue.
 func New(o Options) *Plane {
 	o.KeepDeleted = orDefault(o.KeepDeleted, DefaultKeepDeleted)
@@ -199,6 +214,9 @@ func New(o Options) *Plane {
 	o.KeyCheck = orDefault(o.KeyCheck, DefaultKeyCheck)
 	o.KeyGrace = orDefault(o.KeyGrace, DefaultKeyGrace)
 	o.MaxOpen = orDefault(o.MaxOpen, DefaultMaxOpen)
+	if o.Gone == nil {
+		o.Gone = func(string) {}
+	}
 	p := &Plane{Options: o}
 	p.pool = newPool(p)
 	o.Jobs.Register(kindProvision, provisioner{p})

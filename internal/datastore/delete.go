@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/job"
@@ -9,33 +10,47 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// Delete begins the deletion of a store and returns its record, DELETING.
+// Delete begins the deletion of a store and returns its record, DELETING. It is
+// fault.Conflict while the store is on its way elsewhere; a deletion that
+// failed may be asked for again.
 func (p *Plane) Delete(ctx context.Context, id string) (*Datastore, error) {
+	if _, err := p.Describe(ctx, id); err != nil {
+		return nil, err
+	}
+	return p.beginDeletion(ctx, id, func(d *Datastore) error {
+		again := d.Status == Deleting && d.Failure != nil
+		if again || d.Status == Active || d.Status == CreateFailed || d.Status == UpdateFailed {
+			return nil
+		}
+		return inTransition("datastore.Delete", d)
+	})
+}
+
+func inTransition(op string, d *Datastore) error {
+	return &fault.Error{Kind: fault.Conflict, Op: op, Subject: "Datastore " + d.ID, Detail: "the data store is " + string(d.Status)}
+}
+
+// beginDeletion commits state and job together.
+func (p *Plane) beginDeletion(ctx context.Context, id string, allowed func(*Datastore) error) (*Datastore, error) {
 	j, jobOp, err := p.Jobs.Op(kindDelete, id, nil)
 	if err != nil {
 		return nil, err
 	}
-	d, err := p.changeWith(ctx, id, jobOp, func(d *Datastore) error {
-		again := d.Status == Deleting && d.Failure != nil
-		if again || d.Status == Active || d.Status == CreateFailed || d.Status == UpdateFailed {
-			d.Status, d.Failure = Deleting, nil
-			return nil
+	// A client that hangs up does not call back what it asked for.
+	ctx = context.WithoutCancel(ctx)
+	d, err := datastores.UpdateWith(ctx, p.System, id, []store.Op{jobOp}, func(d *Datastore) error {
+		if err := allowed(d); err != nil {
+			return err
 		}
-		return &fault.Error{Kind: fault.Conflict, Op: "datastore.Delete", Subject: id, Detail: "the data store is " + string(d.Status)}
+		d.Status, d.Failure = Deleting, nil
+		return nil
 	})
-	if fault.Is(err, fault.NotFound) {
-		return nil, absent(id)
-	}
 	if err != nil {
-		return nil, err
+		return nil, p.absentOr(id, err)
 	}
+	p.pool.changed(id)
 	p.Jobs.Began(j)
 	return d, nil
-}
-
-// changeWith changes a record and commits another op with it.
-func (p *Plane) changeWith(ctx context.Context, id string, with store.Op, change func(*Datastore) error) (*Datastore, error) {
-	return datastores.UpdateWith(ctx, p.System, id, []store.Op{with}, change)
 }
 
 // deleter takes DELETING data stores away: the wrapped key first, so that from
@@ -44,46 +59,103 @@ type deleter struct{ *Plane }
 
 func (p deleter) Run(ctx context.Context, run *job.Run) error {
 	id := run.Job.Datastore
+	d, err := datastores.Get(ctx, p.System, id)
+	if fault.Is(err, fault.NotFound) || err == nil && d.Status != Deleting {
+		return nil // another run of this job came to the end
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.destroy(ctx, id); err != nil {
+		return err
+	}
+	_, err = datastores.Update(ctx, p.System, id, func(d *Datastore) error {
+		d.Status, d.DeletedAt, d.Failure = Deleted, p.Clock(), nil
+		return nil
+	})
+	if err == nil {
+		p.pool.changed(id)
+		p.Gone(id)
+		p.Log.Info("data store is deleted", "datastore", id)
+	}
+	return err
+}
+
+// destroy leaves neither key nor files of a store. It may be repeated.
+func (p *Plane) destroy(ctx context.Context, id string) error {
 	p.pool.discard(id)
 	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
 		return err
 	}
-	if err := p.Engine.Drop(ctx, store.ID(id)); err != nil {
-		return err
-	}
-	_, err := datastores.Update(ctx, p.System, id, func(d *Datastore) error {
-		d.Status, d.DeletedAt = Deleted, p.Clock()
-		return nil
-	})
-	return err
+	return p.Engine.Drop(ctx, store.ID(id))
 }
 
-// Fail leaves the store DELETING with the reason; Delete may be asked again.
+// Fail leaves the store DELETING with the reason. Delete may be asked again,
+// and Sweep asks by itself.
 func (p deleter) Fail(ctx context.Context, run *job.Run, cause error) error {
 	_, err := datastores.Update(ctx, p.System, run.Job.Datastore, func(d *Datastore) error {
-		d.Failure = &Failure{Message: fault.From(cause).Message(), Retryable: true}
+		d.Failure = failureOf(cause)
+		d.Failure.Retryable = true
 		return nil
 	})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
 	return err
 }
 
-// Sweep forgets what is past its time: DELETED stores after KeepDeleted, client
-// tokens after TokenLife.
+func failureOf(cause error) *Failure {
+	return &Failure{Message: job.Reason(cause), Retryable: job.Passing(cause)}
+}
+
+// Sweep forgets what is past its time: DELETED stores and their jobs after
+// KeepDeleted, client tokens after TokenLife. It begins again deletions that
+// failed. Tend calls it.
 func (p *Plane) Sweep(ctx context.Context) error {
-	now := p.Clock()
+	return errors.Join(p.sweepDeletions(ctx), p.sweepDeleted(ctx), p.sweepTokens(ctx), p.sweepJobs(ctx))
+}
+
+func (p *Plane) sweepDeletions(ctx context.Context) error {
+	stuck, err := datastores.All(ctx, p.System, record.Is(entryStatus, string(Deleting)))
+	if err != nil {
+		return err
+	}
+	for _, d := range stuck {
+		if d.Failure == nil {
+			continue // its job is under way
+		}
+		_, err := p.beginDeletion(ctx, d.ID, func(d *Datastore) error {
+			if d.Status == Deleting && d.Failure != nil {
+				return nil
+			}
+			return inTransition("datastore.Sweep", d)
+		})
+		if err != nil && !fault.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Plane) sweepDeleted(ctx context.Context) error {
 	gone, err := datastores.All(ctx, p.System, record.Is(entryStatus, string(Deleted)))
 	if err != nil {
 		return err
 	}
 	for _, d := range gone {
-		if now.Sub(d.DeletedAt) < p.KeepDeleted {
+		if p.Clock().Sub(d.DeletedAt) < p.KeepDeleted {
 			continue
 		}
 		if err := datastores.Purge(ctx, p.System, d.ID); err != nil {
 			return err
 		}
 	}
-	return p.sweepTokens(ctx)
+	return nil
+}
+
+func (p *Plane) sweepJobs(ctx context.Context) error {
+	before := p.Clock().Add(-p.KeepDeleted)
+	return errors.Join(p.Jobs.Forget(ctx, kindProvision, before), p.Jobs.Forget(ctx, kindDelete, before))
 }
 
 func (p *Plane) sweepTokens(ctx context.Context) error {

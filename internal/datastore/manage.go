@@ -14,11 +14,21 @@ import (
 
 // Describe reads one record, in whatever state; fault.NotFound.
 func (p *Plane) Describe(ctx context.Context, id string) (*Datastore, error) {
-	d, err := datastores.Get(ctx, p.System, id)
-	if fault.Is(err, fault.NotFound) {
-		return nil, absent(id)
+	if !arn.IsDatastoreID(id) {
+		return nil, absent(id) // the model's shape allows more than ids there are
 	}
-	return d, err
+	d, err := datastores.Get(ctx, p.System, id)
+	if err != nil {
+		return nil, p.absentOr(id, err)
+	}
+	return d, nil
+}
+
+func (p *Plane) absentOr(id string, err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return absent(id)
+	}
+	return err
 }
 
 func absent(id string) error {
@@ -47,6 +57,9 @@ func (f Filter) where() plan.Node {
 	if !f.CreatedAfter.IsZero() {
 		all = append(all, record.From(entryCreated, f.CreatedAfter.Add(time.Millisecond)))
 	}
+	if all == nil {
+		return nil
+	}
 	return all
 }
 
@@ -57,7 +70,8 @@ type ListPage struct {
 	After      []byte // nil at the end
 }
 
-// List gives records, newest first, as of one moment across its pages.
+// List gives records, newest first, as of one moment across its pages;
+// fault.Gone when that moment is too long ago.
 func (p *Plane) List(ctx context.Context, f Filter, limit int, at store.Moment, after []byte) (ListPage, error) {
 	page, err := datastores.List(ctx, p.System, record.Query{
 		Where: f.where(), Sort: []plan.Sort{record.ByTime(entryCreated, true)}, At: at, After: after, Limit: limit,
@@ -82,19 +96,25 @@ type UpdateRequest struct {
 
 // Update changes an ACTIVE store's configuration at once.
 func (p *Plane) Update(ctx context.Context, req UpdateRequest) (*Datastore, error) {
-	d, err := datastores.Update(ctx, p.System, req.ID, func(d *Datastore) error {
+	if _, err := p.Describe(ctx, req.ID); err != nil {
+		return nil, err
+	}
+	return p.change(ctx, req.ID, func(d *Datastore) error {
 		if d.Status != Active && d.Status != UpdateFailed {
-			return &fault.Error{Kind: fault.Conflict, Op: "datastore.Update", Subject: req.ID, Detail: "the data store is " + string(d.Status)}
+			return inTransition("datastore.Update", d)
 		}
 		return req.apply(d)
 	})
-	if fault.Is(err, fault.NotFound) {
-		return nil, absent(req.ID)
+}
+
+// change changes a record, and says so to the pool.
+func (p *Plane) change(ctx context.Context, id string, do func(*Datastore) error) (*Datastore, error) {
+	d, err := datastores.Update(context.WithoutCancel(ctx), p.System, id, do)
+	if err != nil {
+		return nil, p.absentOr(id, err)
 	}
-	if err == nil {
-		p.pool.refresh(d)
-	}
-	return d, err
+	p.pool.changed(id)
+	return d, nil
 }
 
 func (req UpdateRequest) apply(d *Datastore) error {
@@ -124,14 +144,16 @@ func set[T any](member *T, to *T) {
 // byARN finds the store that an ARN names, in this account and region only.
 func (p *Plane) byARN(ctx context.Context, name string) (*Datastore, error) {
 	parsed, err := arn.ParseDatastore(name)
-	if err != nil {
-		return nil, err
+	if err == nil && p.ARN(parsed.ID) == parsed.String() {
+		var d *Datastore
+		if d, err = p.Describe(ctx, parsed.ID); err == nil {
+			return d, nil
+		}
 	}
-	d, err := p.Describe(ctx, parsed.ID)
-	if err != nil || d.ARN != arn.Datastore(parsed.Partition, parsed.Region, parsed.Account, parsed.ID) {
+	if err == nil || fault.Is(err, fault.Invalid) || fault.Is(err, fault.NotFound) {
 		return nil, &fault.Error{Kind: fault.NotFound, Op: "datastore.byARN", Subject: name, Detail: "no such resource", Cause: err}
 	}
-	return d, nil
+	return nil, err
 }
 
 // Tags lists a store's tags.
@@ -171,9 +193,11 @@ func (p *Plane) changeTags(ctx context.Context, name string, change func(*Datast
 	if err != nil {
 		return err
 	}
-	d, err = datastores.Update(ctx, p.System, d.ID, change)
-	if err == nil {
-		p.pool.refresh(d)
-	}
+	_, err = p.change(ctx, d.ID, func(d *Datastore) error {
+		if d.Status == Deleted {
+			return absent(d.ID)
+		}
+		return change(d)
+	})
 	return err
 }

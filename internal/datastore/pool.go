@@ -2,12 +2,12 @@ package datastore
 
 import (
 	"context"
-	"errors"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
@@ -17,30 +17,44 @@ import (
 type pool struct {
 	plane *Plane
 
-	mu    sync.Mutex
-	slots map[string]*slot
+	mu     sync.Mutex
+	slots  map[string]*slot
+	closed bool
 }
 
-// slot is one data store's place in the pool.
+// slot is one data store's place in the pool. Opening and closing happen under
+// turn, everything else under pool.mu.
 type slot struct {
-	mu        sync.Mutex // held while the store is opened or closed
-	datastore *Datastore
-	store     store.Store // nil: closed
+	id   string
+	turn chan struct{} // of one: held while the store is opened or closed
 
 	// guarded by pool.mu
-	users    int
-	lastUsed time.Time
-	keySeen  time.Time // when the key was last known to be good
+	store     store.Store // nil: closed
+	key       string      // name of the key that opened it
+	datastore *Datastore  // as last read; nil: to be read again
+	changes   uint64      // how often the record was said to have changed
+	opening   bool        // counts as open
+	waiting   int         // who wants turn, or has it
+	users     int         // leases out, of this opening or one before
+	lastUsed  time.Time
+	keySeen   time.Time // when the key was last known to be good
+	refused   error     // why the store could not be opened last time
+	refusedAt time.Time
 }
+
+// openRetry is how long a failure to open stands before it is tried again: a
+// busy client of a store whose key is disabled shall not become a busy client
+// of the KMS.
+const openRetry = time.Second
 
 // Lease is the use of an open data store; the holder releases it.
 type Lease struct {
-	Datastore *Datastore
+	Datastore *Datastore // as of the beginning of the lease; not to be changed
 	Store     store.Store
 	release   func()
 }
 
-// Release gives the store back.
+// Release gives the store back; more than once is once.
 func (l *Lease) Release() { l.release() }
 
 func newPool(p *Plane) *pool {
@@ -48,10 +62,15 @@ func newPool(p *Plane) *pool {
 }
 
 // Open leases the data store of that id for the data plane, which only ACTIVE
-// stores (and those being updated) serve.
+// stores (and those being updated) serve: fault.Conflict for those not ready
+// yet, fault.NotFound for those gone, fault.Forbidden when the key is disabled,
+// fault.Unavailable when the KMS cannot be asked.
 func (p *Plane) Open(ctx context.Context, id string) (*Lease, error) {
 	if lease := p.pool.lease(id); lease != nil {
 		return lease, nil
+	}
+	if _, err := p.Describe(ctx, id); err != nil {
+		return nil, err // before a slot is made: strangers' ids take no room
 	}
 	return p.pool.acquire(ctx, id, serving)
 }
@@ -79,7 +98,7 @@ func (p *pool) lease(id string) *Lease {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slots[id]
-	if s == nil || s.store == nil || !s.datastore.Status.Serves() {
+	if s == nil || s.store == nil || s.datastore == nil || !s.datastore.Status.Serves() {
 		return nil
 	}
 	return p.leaseLocked(s)
@@ -98,197 +117,304 @@ func (p *pool) giveBack(s *slot) {
 	s.lastUsed = p.plane.Clock()
 }
 
+// take waits for a slot's turn, making the slot if need be.
+func (p *pool) take(ctx context.Context, id string) (*slot, error) {
+	p.mu.Lock()
+	s := p.slots[id]
+	if s == nil {
+		s = &slot{id: id, turn: make(chan struct{}, 1)}
+		p.slots[id] = s
+	}
+	s.waiting++
+	p.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+		return s, nil
+	case <-ctx.Done():
+		p.leave(s)
+		return nil, fault.Wrap(fault.Canceled, "datastore.Open", ctx.Err())
+	}
+}
+
+// pass ends a turn.
+func (p *pool) pass(s *slot) {
+	<-s.turn
+	p.leave(s)
+}
+
+// leave forgets a slot that nobody needs. Leases of an opening before may still
+// be out: they hold their slot themselves.
+func (p *pool) leave(s *slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.waiting--
+	if s.waiting == 0 && s.store == nil && s.refused == nil && p.slots[s.id] == s {
+		delete(p.slots, s.id)
+	}
+}
+
 // acquire opens the store when it is closed; callers of the same store wait for
-// one opening. The record is read again under the slot's lock, so that a store
-// whose deletion has begun is never opened behind the deleter's back.
+// one opening. The record is read again within the turn, so that a store whose
+// deletion has begun is never opened behind the deleter's back.
 func (p *pool) acquire(ctx context.Context, id string, mayOpen func(*Datastore) error) (*Lease, error) {
-	s := p.slot(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.store == nil {
-		d, err := p.plane.Describe(ctx, id)
+	s, err := p.take(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer p.pass(s)
+	for {
+		d, changes, err := p.current(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		if err := mayOpen(d); err != nil {
 			return nil, err
 		}
-		p.makeRoom()
-		opened, err := p.open(ctx, d)
-		if err != nil {
+		if err := p.ensureOpen(ctx, s, d); err != nil {
 			return nil, err
 		}
-		p.mu.Lock()
-		s.store, s.datastore, s.keySeen = opened, d, p.plane.Clock()
-		p.mu.Unlock()
+		if lease := p.settle(s, d, changes); lease != nil {
+			return lease, nil
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.leaseLocked(s), nil
 }
 
-func (p *pool) slot(id string) *slot {
+// current reads the record, and how often it had changed before.
+func (p *pool) current(ctx context.Context, s *slot) (*Datastore, uint64, error) {
+	p.mu.Lock()
+	changes := s.changes
+	p.mu.Unlock()
+	d, err := p.plane.Describe(ctx, s.id)
+	return d, changes, err
+}
+
+// settle leases the store with the record just read, unless that changed
+// meanwhile: then nil.
+func (p *pool) settle(s *slot, d *Datastore, changes uint64) *Lease {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.slots[id]
-	if s == nil {
-		s = &slot{}
-		p.slots[id] = s
+	if s.changes != changes {
+		return nil
 	}
-	return s
+	s.datastore = d
+	return p.leaseLocked(s)
+}
+
+// ensureOpen opens the slot's store, within the slot's turn.
+func (p *pool) ensureOpen(ctx context.Context, s *slot, d *Datastore) error {
+	p.mu.Lock()
+	open, closed := s.store != nil, p.closed
+	refused := s.refused
+	if p.plane.Clock().Sub(s.refusedAt) >= openRetry {
+		refused = nil
+	}
+	s.opening = !open && !closed && refused == nil
+	p.mu.Unlock()
+	switch {
+	case open:
+		return nil
+	case closed:
+		return fault.New(fault.Unavailable, "datastore.Open", "the server is stopping")
+	case refused != nil:
+		return refused
+	}
+	p.makeRoom()
+	opened, err := p.open(ctx, d)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.plane.Clock()
+	s.opening, s.refused = false, nil
+	switch {
+	case err == nil:
+		s.store, s.key, s.keySeen, s.lastUsed = opened, p.plane.keyName(d), now, now
+	case ctx.Err() == nil: // else the caller went away: nothing is known
+		s.refused, s.refusedAt = err, now
+	}
+	return err
 }
 
 func (p *pool) open(ctx context.Context, d *Datastore) (store.Store, error) {
-	info, err := p.plane.Keyring.Resolve(ctx, p.plane.keyName(d))
+	key, err := p.unlock(ctx, d)
 	if err != nil {
-		return nil, err
-	}
-	if !info.Enabled {
-		return nil, keyDenied(d)
-	}
-	key, err := p.plane.dataKey(ctx, d)
-	if err != nil {
-		return nil, err
+		return nil, denied(d, err)
 	}
 	defer key.Wipe()
-	return p.plane.Engine.Open(ctx, store.ID(d.ID), key)
+	opened, err := p.plane.Engine.Open(ctx, store.ID(d.ID), key)
+	if fault.Is(err, fault.NotFound) {
+		// The record says that it is there: not the client's mistake.
+		return nil, &fault.Error{Kind: fault.Internal, Op: "datastore.Open", Subject: "Datastore " + d.ID, Cause: err}
+	}
+	return opened, err
 }
 
-func keyDenied(d *Datastore) error {
-	return &fault.Error{Kind: fault.Forbidden, Op: "datastore.Open", Subject: "Datastore " + d.ID,
-		Detail: "the KMS key of this data store is disabled or gone", Hint: "enable the key"}
+// unlock asks the KMS for the store's data key.
+func (p *pool) unlock(ctx context.Context, d *Datastore) (seal.DataKey, error) {
+	asking, cancel := context.WithTimeout(ctx, keyPatience)
+	defer cancel()
+	err := p.plane.keyGood(asking, p.plane.keyName(d))
+	if err != nil {
+		return seal.DataKey{}, err
+	}
+	return p.plane.dataKey(asking, d)
 }
 
-// refresh puts a changed record into the pool.
-func (p *pool) refresh(d *Datastore) {
+// keyGood asks the KMS whether a key may be used: nil, an error of kind
+// Forbidden when it is lost, any other when that could not be learnt.
+func (p *Plane) keyGood(ctx context.Context, name string) error {
+	info, err := p.Keyring.Resolve(ctx, name)
+	switch {
+	case err == nil && info.Enabled:
+		return nil
+	case err == nil:
+		return fault.New(fault.Forbidden, "datastore.keyGood", "the KMS key is %s", info.State)
+	}
+	return keyLost(err)
+}
+
+// keyLost makes fault.Forbidden of every answer by which a KMS says that a key
+// cannot be used; that it could not answer stays what it is.
+func keyLost(err error) error {
+	switch fault.From(err).Kind {
+	case fault.NotFound, fault.Invalid, fault.Forbidden:
+		return &fault.Error{Kind: fault.Forbidden, Op: "datastore.keyLost", Detail: "the KMS key cannot be used", Cause: err}
+	}
+	return err
+}
+
+// denied gives a lost key the answer that AWS gives (AccessDenied); any other
+// failure stays what it is.
+func denied(d *Datastore, err error) error {
+	if !fault.Is(err, fault.Forbidden) {
+		return err
+	}
+	return &fault.Error{Kind: fault.Forbidden, Op: "datastore.Open", Subject: "Datastore " + d.ID, Cause: err,
+		Detail: "the KMS key of this data store is disabled, gone or not to be used", Hint: "enable the key"}
+}
+
+// changed says that a store's record was changed: what is kept of it is read
+// again before the next lease. It is called after the commit, so that whatever
+// is read later is new.
+func (p *pool) changed(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.slots[d.ID]; s != nil && s.store != nil {
-		s.datastore = d
+	if s := p.slots[id]; s != nil {
+		s.changes++
+		s.datastore = nil
 	}
 }
 
 // discard closes a store whoever uses it: it is going away, or its key is.
-func (p *pool) discard(id string) { p.close(id, true) }
-
-// close closes a store; one in use only when forced.
-func (p *pool) close(id string, force bool) {
-	s := p.slot(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (p *pool) discard(id string) {
 	p.mu.Lock()
-	open := s.store
-	if s.users > 0 && !force {
-		open = nil
-	}
-	if open != nil {
-		s.store = nil
-	}
+	known := p.slots[id] != nil
 	p.mu.Unlock()
-	if open == nil {
+	if !known {
 		return
 	}
-	if err := open.Close(); err != nil {
-		p.plane.Log.Error("closing a data store", "datastore", id, "error", err)
+	s, err := p.take(context.Background(), id)
+	if err != nil { // never: this context does not end
+		return
 	}
+	defer p.pass(s)
+	p.shut(s, func() bool { return true })
 }
 
-// makeRoom closes the store that was unused longest when MaxOpen are open.
-func (p *pool) makeRoom() {
+// closeIf closes a store that nobody uses, is opening or closing, if a last look
+// under the lock agrees.
+func (p *pool) closeIf(s *slot, still func() bool) {
+	select {
+	case s.turn <- struct{}{}:
+	default:
+		return
+	}
 	p.mu.Lock()
-	open := 0
-	var oldest string
-	for id, s := range p.slots {
-		if s.store == nil {
-			continue
-		}
-		open++
-		if s.users == 0 && (oldest == "" || s.lastUsed.Before(p.slots[oldest].lastUsed)) {
-			oldest = id
-		}
-	}
+	s.waiting++
 	p.mu.Unlock()
-	if open >= p.plane.MaxOpen && oldest != "" {
-		p.close(oldest, false)
+	defer p.pass(s)
+	p.shut(s, func() bool { return s.users == 0 && still() })
+}
+
+// shut closes the slot's store within its turn.
+func (p *pool) shut(s *slot, really func() bool) {
+	p.mu.Lock()
+	open := s.store
+	if open == nil || !really() {
+		p.mu.Unlock()
+		return
+	}
+	s.store, s.datastore = nil, nil
+	p.mu.Unlock()
+	if err := open.Close(); err != nil {
+		p.plane.Log.Error("closing a data store", "datastore", s.id, "error", err)
 	}
 }
 
-// Tend closes idle stores and looks after keys until ctx ends.
-func (p *Plane) Tend(ctx context.Context) {
-	tick := time.NewTicker(min(p.KeyCheck, p.IdleClose))
-	defer tick.Stop()
+// makeRoom closes the store that was unused longest while MaxOpen or more are
+// open or about to be. When all are in use the bound gives way: a request is
+// worth more than the memory.
+func (p *pool) makeRoom() {
 	for {
-		select {
-		case <-ctx.Done():
+		s, used := p.surplus()
+		if s == nil {
 			return
-		case <-tick.C:
-			p.pool.closeIdle()
-			p.pool.checkKeys(ctx)
+		}
+		p.closeIf(s, func() bool { return s.lastUsed.Equal(used) })
+		if again, _ := p.surplus(); again == s {
+			return // somebody has its turn, or took it into use: let it be
 		}
 	}
 }
 
+// surplus is the store to close when too many are open, and when it was used
+// last; nil when there is none.
+func (p *pool) surplus() (*slot, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count := 0
+	var oldest *slot
+	for _, s := range p.slots {
+		if s.opening || s.store != nil {
+			count++
+		}
+		if s.store != nil && s.users == 0 && (oldest == nil || s.lastUsed.Before(oldest.lastUsed)) {
+			oldest = s
+		}
+	}
+	if count <= p.plane.MaxOpen || oldest == nil {
+		return nil, time.Time{}
+	}
+	return oldest, oldest.lastUsed
+}
+
+// closeIdle closes what nobody used for IdleClose, and forgets refusals that
+// nobody asked about again.
 func (p *pool) closeIdle() {
 	now := p.plane.Clock()
-	var idle []string
+	idle := func(s *slot) bool { return s.users == 0 && now.Sub(s.lastUsed) >= p.plane.IdleClose }
+	var closing []*slot
 	p.mu.Lock()
 	for id, s := range p.slots {
-		if s.store != nil && s.users == 0 && now.Sub(s.lastUsed) >= p.plane.IdleClose {
-			idle = append(idle, id)
+		if s.store != nil && idle(s) {
+			closing = append(closing, s)
+		}
+		if s.store == nil && s.waiting == 0 && now.Sub(s.refusedAt) >= openRetry {
+			delete(p.slots, id)
 		}
 	}
 	p.mu.Unlock()
-	for _, id := range idle {
-		p.close(id, false)
+	for _, s := range closing {
+		p.closeIf(s, func() bool { return idle(s) })
 	}
-	if len(idle) > 0 {
+	if len(closing) > 0 {
 		// An idle server gives its memory back to the machine.
 		debug.FreeOSMemory()
 	}
 }
 
-// checkKeys closes the stores whose key was disabled, which drops data key,
-// caches and views from memory; a KMS that cannot be reached is not a disabled
-// key, and closes them only after KeyGrace.
-func (p *pool) checkKeys(ctx context.Context) {
-	p.mu.Lock()
-	open := make(map[string]*slot, len(p.slots))
-	for id, s := range p.slots {
-		if s.store != nil {
-			open[id] = s
-		}
-	}
-	p.mu.Unlock()
-	for id, s := range open {
-		if reason := p.keyLost(ctx, s); reason != nil {
-			p.plane.Log.Warn("closing a data store for its key", "datastore", id, "error", reason)
-			p.discard(id)
-		}
-	}
-}
-
-func (p *pool) keyLost(ctx context.Context, s *slot) error {
-	p.mu.Lock()
-	d, seen := s.datastore, s.keySeen
-	p.mu.Unlock()
-	info, err := p.plane.Keyring.Resolve(ctx, p.plane.keyName(d))
-	switch {
-	case err == nil && info.Enabled:
-		p.mu.Lock()
-		s.keySeen = p.plane.Clock()
-		p.mu.Unlock()
-		return nil
-	case fault.Is(err, fault.Unavailable) && p.plane.Clock().Sub(seen) < p.plane.KeyGrace:
-		return nil
-	case err != nil:
-		return err
-	}
-	return errors.New("the key is disabled")
-}
-
-// Close closes every open store.
+// Close closes every open store, and lets none be opened again.
 func (p *Plane) Close() {
 	p.pool.mu.Lock()
+	p.pool.closed = true
 	var ids []string
 	for id := range p.pool.slots {
 		ids = append(ids, id)

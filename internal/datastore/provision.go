@@ -21,35 +21,26 @@ type provisioned struct {
 	Key, Engine bool // data key made and proved; engine store created
 }
 
+// step is one step of provisioning: where it is recorded, and what it does.
+type step struct {
+	done *bool
+	do   func(context.Context, *Datastore) error
+}
+
 func (p provisioner) Run(ctx context.Context, run *job.Run) error {
 	d, err := datastores.Get(ctx, p.System, run.Job.Datastore)
-	if err != nil || d.Status != Creating {
+	if fault.Is(err, fault.NotFound) || err == nil && d.Status != Creating {
+		return nil // another run of this job came to the end
+	}
+	if err != nil {
 		return err
 	}
-	var done provisioned
-	if len(run.Job.Checkpoint) > 0 {
-		if err := json.Unmarshal(run.Job.Checkpoint, &done); err != nil {
-			return fault.Wrap(fault.Internal, "datastore.provision", err)
-		}
+	if d.Failure != nil {
+		// A crash stopped the cleaning up: go on there.
+		return &fault.Error{Kind: fault.Conflict, Op: "datastore.provision", Detail: d.Failure.Message}
 	}
-	steps := []struct {
-		done *bool
-		do   func(context.Context, *Datastore) error
-	}{
-		{&done.Key, p.makeKey},
-		{&done.Engine, p.makeStore},
-	}
-	for _, step := range steps {
-		if *step.done {
-			continue
-		}
-		if err := step.do(ctx, d); err != nil {
-			return err
-		}
-		*step.done = true
-		if err := run.Checkpoint(ctx, done); err != nil {
-			return err
-		}
+	if err := p.prepare(ctx, run, d); err != nil {
+		return err
 	}
 	if err := p.preload(ctx, d); err != nil {
 		return err
@@ -57,29 +48,74 @@ func (p provisioner) Run(ctx context.Context, run *job.Run) error {
 	return p.activate(ctx, d)
 }
 
+// prepare makes key and engine store, as far as that is not done.
+func (p provisioner) prepare(ctx context.Context, run *job.Run, d *Datastore) error {
+	var done provisioned
+	if len(run.Job.Checkpoint) > 0 {
+		if err := json.Unmarshal(run.Job.Checkpoint, &done); err != nil {
+			return fault.Wrap(fault.Internal, "datastore.provision", err)
+		}
+	}
+	for _, s := range []step{{&done.Key, p.makeKey}, {&done.Engine, p.makeStore}} {
+		if *s.done {
+			continue
+		}
+		if err := s.do(ctx, d); err != nil {
+			return err
+		}
+		*s.done = true
+		if err := run.Checkpoint(ctx, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Fail ends a creation that cannot succeed in CREATE_FAILED, and leaves no key
-// and no files.
+// and no files. The reason is recorded first, so that a crash on the way does
+// not bring half of the store to life again; the state last, so that nobody
+// deletes what is still being cleaned up.
 func (p provisioner) Fail(ctx context.Context, run *job.Run, cause error) error {
 	id := run.Job.Datastore
-	p.pool.discard(id)
-	if err := p.Engine.Drop(ctx, store.ID(id)); err != nil {
+	err := p.failing(ctx, id, func(d *Datastore) {
+		if d.Failure == nil {
+			d.Failure = failureOf(cause)
+		}
+	})
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) {
+		return nil // not CREATING any more: nothing to clean up
+	}
+	if err != nil {
 		return err
 	}
-	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
+	if err := p.destroy(ctx, id); err != nil {
 		return err
 	}
-	found := fault.From(cause)
+	return p.failing(ctx, id, func(d *Datastore) { d.Status = CreateFailed })
+}
+
+func (p provisioner) failing(ctx context.Context, id string, change func(*Datastore)) error {
 	_, err := datastores.Update(ctx, p.System, id, func(d *Datastore) error {
-		d.Status = CreateFailed
-		d.Failure = &Failure{Message: found.Message(), Retryable: found.Kind == fault.Unavailable || found.Kind == fault.Timeout}
+		if d.Status != Creating {
+			return inTransition("datastore.provision", d)
+		}
+		change(d)
 		return nil
 	})
 	return err
 }
 
 // makeKey makes the store's data key, keeps it wrapped, and proves that the
-// wrapped form opens.
+// wrapped form opens. A key that an earlier attempt kept stays.
 func (p provisioner) makeKey(ctx context.Context, d *Datastore) error {
+	kept, err := p.dataKey(ctx, d)
+	if err == nil {
+		kept.Wipe()
+		return nil
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
 	key, wrapped, err := p.Keyring.GenerateDataKey(ctx, p.keyName(d), d.keyContext())
 	if err != nil {
 		return err
@@ -113,12 +149,15 @@ func (d *Datastore) keyContext() map[string]string {
 	return map[string]string{seal.ContextDatastore: d.ARN}
 }
 
+// dataKey unwraps the store's data key; fault.NotFound when there is none,
+// fault.Forbidden when the KMS key is lost.
 func (p *Plane) dataKey(ctx context.Context, d *Datastore) (seal.DataKey, error) {
 	wrapped, err := wrappedKeys.Get(ctx, p.System, d.ID)
 	if err != nil {
-		return seal.DataKey{}, err
+		return seal.DataKey{}, p.absentOr(d.ID, err)
 	}
-	return p.Keyring.Unwrap(ctx, wrapped.Key, d.keyContext())
+	key, err := p.Keyring.Unwrap(ctx, wrapped.Key, d.keyContext())
+	return key, keyLost(err)
 }
 
 func (p provisioner) makeStore(ctx context.Context, d *Datastore) error {
@@ -159,14 +198,14 @@ func creating(d *Datastore) error {
 }
 
 func (p provisioner) activate(ctx context.Context, d *Datastore) error {
-	kept, err := datastores.Update(ctx, p.System, d.ID, func(d *Datastore) error {
+	_, err := datastores.Update(ctx, p.System, d.ID, func(d *Datastore) error {
 		if d.Status == Creating {
 			d.Status = Active
 		}
 		return nil
 	})
 	if err == nil {
-		p.pool.refresh(kept)
+		p.pool.changed(d.ID)
 		p.Log.Info("data store is active", "datastore", d.ID, "after", p.Clock().Sub(d.CreatedAt).Round(time.Millisecond))
 	}
 	return err
