@@ -36,6 +36,10 @@ type Reference struct {
 // is not known here: it looks like one.
 func ParseReference(text string) Reference {
 	r := Reference{Text: text}
+	if i := strings.IndexByte(text, '/'); i > 0 && looksLikeType(text[:i]) && ValidID(text[i+1:]) {
+		r.Form, r.Type, r.ID = Relative, text[:i], text[i+1:] // Type/id, as nearly all are
+		return r
+	}
 	rest, fragment, hasFragment := strings.Cut(text, "#")
 	r.Fragment = fragment
 	switch {
@@ -147,14 +151,21 @@ func ValidID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i]
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && !isDigit(c) && c != '-' && c != '.' {
+		if !idBytes[s[i]] {
 			return false
 		}
 	}
 	return true
 }
+
+// idBytes are the characters of an id.
+var idBytes = func() (table [256]bool) {
+	for c := range len(table) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		table[c] = letter || isDigit(byte(c)) || c == '-' || c == '.'
+	}
+	return table
+}()
 
 // References goes through the reference strings of every Reference element
 // below n, in document order, those inside contained resources and bundle

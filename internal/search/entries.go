@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -22,6 +23,40 @@ type Entries struct {
 	marks []mark
 	arena []byte // values, one after the other
 	item  item   // the composite in the making
+	known [knownSystems]knownSystem
+}
+
+// knownSystem is a system and its hash: a store's resources name the same few
+// again and again.
+type knownSystem struct {
+	system string
+	hash   plan.Hash
+}
+
+// Bounds of what is kept of systems: how many, and how long they may be.
+const (
+	knownSystems     = 64
+	knownSystemBytes = 128
+)
+
+// system is hashSystem, remembered.
+func (e *Entries) system(system string) plan.Hash {
+	if system == "" || len(system) > knownSystemBytes {
+		return hashSystem(e.key, system)
+	}
+	known := &e.known[(len(system)*7+int(system[len(system)-1])+int(system[len(system)/2])*3)%knownSystems]
+	if known.system != system {
+		*known = knownSystem{strings.Clone(system), hashSystem(e.key, system)}
+	}
+	return known.hash
+}
+
+// coding is appendCoding to the arena.
+func (e *Entries) coding(c Coding) {
+	if e.arena = appendTerm(e.arena, e.key, c.Code); c.System != "" {
+		h := e.system(c.System)
+		e.arena = append(e.arena, h[:]...)
+	}
 }
 
 // mark is an entry: a column, and where its value lies in the arena.
@@ -33,12 +68,15 @@ type mark struct {
 // NewEntries begins a resource under a store's hash key.
 func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key} }
 
-// maxKeptBytes bounds the room that Reset keeps for the next resource.
-const maxKeptBytes = 1 << 20
+// Bounds of the room that Reset keeps for the next resource.
+const (
+	maxKeptBytes = 1 << 20
+	maxKeptMarks = 1 << 16
+)
 
 // Reset begins another resource. What Done gave stays good.
 func (e *Entries) Reset() {
-	if cap(e.arena) > maxKeptBytes || cap(e.marks) > maxKeptBytes {
+	if cap(e.arena) > maxKeptBytes || cap(e.marks) > maxKeptMarks {
 		e.arena, e.marks = nil, nil
 	}
 	e.arena, e.marks = e.arena[:0], e.marks[:0]
@@ -77,10 +115,10 @@ func (e *Entries) Presence(p *Param, has bool) {
 // Coding is a code of a token, with or without system.
 func (e *Entries) Coding(p *Param, c Coding) {
 	from := e.begin()
-	e.arena = appendCoding(e.arena, e.key, c.System, c.Code)
+	e.coding(c)
 	e.keep(p, Main, from)
 	if p.ManyCodes && c.System != "" {
-		e.keepHash(p, System, hashSystem(e.key, c.System))
+		e.keepHash(p, System, e.system(c.System))
 	}
 }
 
@@ -118,10 +156,10 @@ func (e *Entries) Reference(p *Param, to Target) {
 // ReferenceIdentifier is Reference.identifier.
 func (e *Entries) ReferenceIdentifier(p *Param, c Coding) {
 	from := e.begin()
-	e.arena = appendCoding(e.arena, e.key, c.System, c.Code)
+	e.coding(c)
 	e.keep(p, Identifier, from)
 	if c.System != "" {
-		e.keepHash(p, IdentifierSystem, hashSystem(e.key, c.System))
+		e.keepHash(p, IdentifierSystem, e.system(c.System))
 	}
 }
 
@@ -204,7 +242,7 @@ func (e *Entries) amount(p *Param, main, end Facet, lead []byte, system string, 
 	from := e.begin()
 	e.arena = appendFloat(appendFloat(append(e.arena, lead...), a.Low), a.High)
 	if system != "" {
-		h := hashSystem(e.key, system)
+		h := e.system(system)
 		e.arena = append(e.arena, h[:]...)
 	}
 	e.keep(p, main, from)

@@ -63,10 +63,18 @@ func (e *Entries) hashForm(f form, h plan.Hash) {
 	e.item.add(f, from)
 }
 
+// slot is slot of a system, remembered.
+func (e *Entries) slot(system string) plan.Hash {
+	if system == "" {
+		return plan.Hash{}
+	}
+	return e.system(system)
+}
+
 // CodingForm is a token component.
 func (e *Entries) CodingForm(c Coding) {
 	i := &e.item
-	code, system := hashCode(e.key, c.Code), slot(e.key, c.System)
+	code, system := hashCode(e.key, c.Code), e.slot(c.System)
 	if i.shape.tight {
 		e.hashForm(form{is: formCode, tight: true, slots: 1, system: system}, code)
 	}
@@ -148,7 +156,7 @@ func (e *Entries) AmountForm(a Amount) {
 	e.amountForm(form{is: formInterval, tight: tight}, formEnd, nil, a)
 	if a.Code != "" {
 		h := e.key.Sum(domainUnitCode, a.Code)
-		e.amountForm(form{is: formUnitCode, tight: tight, slots: 1, system: slot(e.key, a.System)}, formCodeEnd, h[:], a)
+		e.amountForm(form{is: formUnitCode, tight: tight, slots: 1, system: e.slot(a.System)}, formCodeEnd, h[:], a)
 	}
 	if a.Code != "" && !tight {
 		h := e.key.Sum(domainUnit, a.System, a.Code)
