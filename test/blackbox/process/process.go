@@ -1,0 +1,258 @@
+// Package process runs the built binary and talks to it as a stranger would:
+// over its address, with signed requests, and with signals.
+//
+//	Build   go build ./cmd/tarn → an executable
+//	Start   executable + data folder → Server, which answers /readyz
+//	Server  Stop (SIGTERM), Kill (SIGKILL), Log, Resident, CPU
+//	Client  signed requests of both planes
+//
+// A Server's address is picked by the kernel at the first start; Restart keeps
+// it, so that links given out before a crash work after it.
+//
+//	err := process.Build(ctx, "/tmp/tarn")
+//	s, err := process.Start(ctx, process.Options{Binary: "/tmp/tarn", Data: dir})
+//	defer s.Kill()
+//	err = s.Client().Control(ctx, "ListFHIRDatastores", map[string]any{}, &answer)
+package process
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/testpath"
+)
+
+// Build compiles cmd/tarn of this checkout to an executable, without cgo, as it
+// is shipped.
+func Build(ctx context.Context, executable string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", executable, "./cmd/tarn")
+	build.Dir = testpath.Root()
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building cmd/tarn: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Options say which server to start.
+type Options struct {
+	Binary string
+	Data   string   // data folder
+	Listen string   // address; empty: one the kernel picks, on loopback
+	Flags  []string // more flags of tarn serve
+	Env    []string // more of the environment, NAME=value
+}
+
+// Server is a running server.
+type Server struct {
+	Options
+	URL     string // "http://127.0.0.1:40123", no slash at the end
+	command *exec.Cmd
+	log     *buffer
+	ended   chan struct{}
+	result  error // of the process, once ended is closed
+}
+
+// How long a server may take to say hello, to be ready and to go.
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 40 * time.Second
+	readyPoll    = 5 * time.Millisecond
+)
+
+// Start starts a server and waits until it is ready.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	args := append([]string{"serve", "--listen", o.Listen, "--data", o.Data}, o.Flags...)
+	s := &Server{Options: o, command: exec.Command(o.Binary, args...), log: &buffer{}, ended: make(chan struct{})}
+	s.command.Env = append(cleanEnvironment(), o.Env...)
+	s.command.Stderr = s.log
+	stdout, err := s.command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.command.Start(); err != nil {
+		return nil, err
+	}
+	greeted := make(chan string, 1)
+	go s.watch(stdout, greeted)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := s.awaitReady(ctx, greeted); err != nil {
+		return nil, errors.Join(err, s.Kill(), fmt.Errorf("its log:\n%s", s.Log()))
+	}
+	return s, nil
+}
+
+// cleanEnvironment is this process's environment without what would configure
+// Tarn or an AWS client.
+func cleanEnvironment() []string {
+	var kept []string
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "TARN_") && !strings.HasPrefix(pair, "AWS_") {
+			kept = append(kept, pair)
+		}
+	}
+	return kept
+}
+
+// watch reads what the server prints until it ends; the first line holds its
+// address.
+func (s *Server) watch(stdout io.Reader, greeted chan<- string) {
+	defer close(s.ended)
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if _, at, found := strings.Cut(lines.Text(), " answers at "); found {
+			select {
+			case greeted <- at:
+			default:
+			}
+		}
+	}
+	s.result = s.command.Wait()
+}
+
+func (s *Server) awaitReady(ctx context.Context, greeted <-chan string) error {
+	select {
+	case s.URL = <-greeted:
+	case <-s.ended:
+		return fmt.Errorf("the server ended at once: %w", s.result)
+	case <-ctx.Done():
+		return fmt.Errorf("the server did not say hello: %w", ctx.Err())
+	}
+	address, err := url.Parse(s.URL)
+	if err != nil {
+		return fmt.Errorf("the greeting holds no URL: %w", err)
+	}
+	s.Listen = address.Host
+	for {
+		if answer, err := http.Get(s.URL + "/readyz"); err == nil {
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(readyPoll):
+		case <-s.ended:
+			return fmt.Errorf("the server ended before it was ready: %w", s.result)
+		case <-ctx.Done():
+			return fmt.Errorf("the server did not become ready: %w", ctx.Err())
+		}
+	}
+}
+
+// Restart starts the server again, on the same data and address. It must have
+// ended.
+func (s *Server) Restart(ctx context.Context) (*Server, error) {
+	return Start(ctx, s.Options)
+}
+
+// PID is the process id.
+func (s *Server) PID() int { return s.command.Process.Pid }
+
+// Signal sends a signal.
+func (s *Server) Signal(sig os.Signal) error { return s.command.Process.Signal(sig) }
+
+// Ended is closed once the process has ended.
+func (s *Server) Ended() <-chan struct{} { return s.ended }
+
+// Stop asks the server to end and waits until it has; the error says that it
+// took too long or did not exit with status 0.
+func (s *Server) Stop() error {
+	if err := s.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-s.ended:
+		return s.result
+	case <-time.After(stopTimeout):
+		return errors.Join(errors.New("the server did not end"), s.Kill())
+	}
+}
+
+// Kill ends the server as a crash would (SIGKILL), and waits until it is gone.
+// A server that has ended is no error.
+func (s *Server) Kill() error {
+	if err := s.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-s.ended
+	return nil
+}
+
+// Log is what the server has logged.
+func (s *Server) Log() string { return s.log.String() }
+
+// Resident is the memory that the process holds, in bytes (VmRSS).
+func (s *Server) Resident() (int64, error) {
+	raw, err := os.ReadFile(s.proc("status"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
+			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("no VmRSS in the process's status")
+}
+
+// ticksPerSecond is Linux's USER_HZ, the unit of times in /proc (proc(5)).
+const ticksPerSecond = 100
+
+// CPU is the processor time that the process has used, in user and kernel mode.
+func (s *Server) CPU() (time.Duration, error) {
+	raw, err := os.ReadFile(s.proc("stat"))
+	if err != nil {
+		return 0, err
+	}
+	// The fields behind the command's closing parenthesis: state is the first,
+	// utime the twelfth, stime the thirteenth (proc(5)).
+	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	const utime, stime = 11, 12
+	user, err1 := strconv.ParseInt(fields[utime], 10, 64)
+	kernel, err2 := strconv.ParseInt(fields[stime], 10, 64)
+	return time.Duration(user+kernel) * time.Second / ticksPerSecond, errors.Join(err1, err2)
+}
+
+func (s *Server) proc(file string) string {
+	return filepath.Join("/proc", strconv.Itoa(s.PID()), file)
+}
+
+// buffer keeps what is written to it.
+type buffer struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// Write appends.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = append(b.text, p...)
+	return len(p), nil
+}
+
+// String copies.
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.text)
+}
