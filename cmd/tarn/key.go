@@ -1,0 +1,176 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/seal/localkms"
+)
+
+// keyCommand keeps the built-in key management service. It works on the keyring
+// itself, beside a running server, which sees changes within seconds.
+type keyCommand struct {
+	Create  keyCreate  `cmd:"" help:"Make a key."`
+	List    keyList    `cmd:"" help:"List keys and their aliases."`
+	Disable keyDisable `cmd:"" help:"Disable a key: data stores under it stop answering within a minute."`
+	Enable  keyEnable  `cmd:"" help:"Enable a disabled key."`
+	Delete  keyDelete  `cmd:"" help:"Destroy a key, and with it all that only it can open."`
+	Alias   keyAlias   `cmd:"" help:"Give a key another name."`
+}
+
+// ringOfKeys is where the keyring is.
+type ringOfKeys struct {
+	DataDir string `name:"data" help:"The server's data folder." default:"./tarn-data" env:"TARN_DATA"`
+	KeyFile string `help:"The keyring; else <data>/keyring." placeholder:"FILE" env:"TARN_KEY_FILE"`
+	Region  string `help:"Region in the keys' ARNs." default:"us-east-1" env:"TARN_REGION"`
+	Account string `help:"Account in the keys' ARNs." default:"111122223333" env:"TARN_ACCOUNT"`
+	Output  string `help:"How to print: ${enum}." enum:"table,json" default:"table" env:"TARN_OUTPUT"`
+}
+
+func (r ringOfKeys) open() (*localkms.KMS, error) {
+	path := r.KeyFile
+	if path == "" {
+		path = filepath.Join(r.DataDir, "keyring")
+		if err := os.MkdirAll(r.DataDir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return localkms.Open(path, r.Account, r.Region, rand.Reader, time.Now)
+}
+
+// shownKey is a key as the commands print it.
+type shownKey struct {
+	KeyId       string
+	Arn         string
+	State       string
+	Description string   `json:",omitempty"`
+	Aliases     []string `json:",omitempty"`
+}
+
+func (r ringOfKeys) show(keys ...localkms.Key) error {
+	list := make([]shownKey, len(keys))
+	for i, k := range keys {
+		list[i] = shownKey{KeyId: k.ID, Arn: k.ARN, State: k.State, Description: k.Description, Aliases: k.Aliases}
+	}
+	if r.Output == "json" {
+		return printJSON(list)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSTATE\tALIASES\tDESCRIPTION")
+	for _, k := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.KeyId, k.State, strings.Join(k.Aliases, ","), k.Description)
+	}
+	return w.Flush()
+}
+
+type keyCreate struct {
+	ringOfKeys
+	Description string `arg:"" optional:"" help:"What the key is for."`
+	Alias       string `help:"A name for it." placeholder:"alias/NAME"`
+}
+
+// Run makes a key.
+func (c *keyCreate) Run() error {
+	kms, err := c.open()
+	if err != nil {
+		return err
+	}
+	k, err := kms.CreateKey(c.Description)
+	if err != nil {
+		return err
+	}
+	if c.Alias != "" {
+		if _, err := kms.CreateAlias(c.Alias, k.ID); err != nil {
+			return err
+		}
+		k.Aliases = []string{c.Alias}
+	}
+	return c.show(k)
+}
+
+type keyList struct{ ringOfKeys }
+
+// Run lists keys.
+func (c *keyList) Run() error {
+	kms, err := c.open()
+	if err != nil {
+		return err
+	}
+	keys, err := kms.List()
+	if err != nil {
+		return err
+	}
+	return c.show(keys...)
+}
+
+// oneKey is a command about one key.
+type oneKey struct {
+	ringOfKeys
+	Key string `arg:"" help:"Key id, ARN or alias."`
+}
+
+func (c oneKey) change(do func(*localkms.KMS, string) (localkms.Key, error)) error {
+	kms, err := c.open()
+	if err != nil {
+		return err
+	}
+	k, err := do(kms, c.Key)
+	if err != nil {
+		return err
+	}
+	return c.show(k)
+}
+
+type keyDisable struct{ oneKey }
+
+// Run disables a key.
+func (c *keyDisable) Run() error { return c.change((*localkms.KMS).Disable) }
+
+type keyEnable struct{ oneKey }
+
+// Run enables a key.
+func (c *keyEnable) Run() error { return c.change((*localkms.KMS).Enable) }
+
+type keyDelete struct {
+	oneKey
+	Yes bool `help:"Really: every data store under this key is lost."`
+}
+
+// Run destroys a key.
+func (c *keyDelete) Run() error {
+	if !c.Yes {
+		return fmt.Errorf("deleting %s makes every data store under it unreadable for ever: say --yes", c.Key)
+	}
+	kms, err := c.open()
+	if err != nil {
+		return err
+	}
+	return kms.Delete(c.Key)
+}
+
+type keyAlias struct {
+	oneKey
+	Name string `arg:"" help:"The new name." placeholder:"alias/NAME"`
+}
+
+// Run names a key.
+func (c *keyAlias) Run() error {
+	return c.change(func(kms *localkms.KMS, name string) (localkms.Key, error) {
+		a, err := kms.CreateAlias(c.Name, name)
+		if err != nil {
+			return localkms.Key{}, err
+		}
+		keys, err := kms.List()
+		for _, k := range keys {
+			if k.ID == a.Key {
+				return k, err
+			}
+		}
+		return localkms.Key{}, err
+	})
+}

@@ -1,0 +1,69 @@
+// Command tarn is the whole of Tarn: server, operator's tool and key keeper in
+// one binary.
+//
+//	tarn serve                        the server
+//	tarn datastore create|list|…      the control plane, from a shell
+//	tarn key create|list|…            the built-in key management service
+//	tarn credentials                  the root's access key
+//	tarn version
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line; every flag is also an environment variable TARN_…
+// and a key of the configuration file.
+type cli struct {
+	Config kong.ConfigFlag `help:"JSON file with defaults for any flag, by its name." placeholder:"FILE" env:"TARN_CONFIG"`
+
+	Serve       serveCommand       `cmd:"" help:"Run the server."`
+	Datastore   datastoreCommand   `cmd:"" help:"Create, list, describe, update, delete and await data stores."`
+	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
+	Credentials credentialsCommand `cmd:"" help:"Show the root's access key, for AWS clients."`
+	Version     versionCommand     `cmd:"" help:"Show the version."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// run parses, runs and gives the exit status: 0 done, 1 failed, 2 not
+// understood.
+func run(args []string) int {
+	if len(args) == 1 && args[0] == "help" {
+		args = []string{"--help"}
+	}
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("tarn"),
+		kong.Description("A FHIR R4 data store service that stands in for AWS HealthLake."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.DefaultEnvars("TARN"),
+		kong.Configuration(kong.JSON),
+	)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tarn:", err)
+		return 2
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tarn:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	command.BindTo(ctx, (*context.Context)(nil))
+	if err := command.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "tarn:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/throttle"
+)
+
+// serveCommand runs the server.
+type serveCommand struct {
+	Listen    string `help:"Address to listen on." default:"127.0.0.1:8080"`
+	DataDir   string `name:"data" help:"Folder for everything the server keeps." default:"./tarn-data" env:"TARN_DATA"`
+	Region    string `help:"AWS region that this server is." default:"us-east-1" env:"TARN_REGION"`
+	Account   string `help:"AWS account that this server is." default:"111122223333" env:"TARN_ACCOUNT"`
+	PublicURL string `help:"URL under which clients reach the server; else http:// and the listen address." placeholder:"URL" env:"TARN_PUBLIC_URL"`
+
+	RootAccessKeyID     string `help:"The root's access key id; with its secret, instead of the credentials file." env:"TARN_ROOT_ACCESS_KEY_ID"`
+	RootSecretAccessKey string `help:"The root's secret access key." env:"TARN_ROOT_SECRET_ACCESS_KEY"`
+
+	KeyFile    string `help:"The built-in key management service's keyring; else <data>/keyring." placeholder:"FILE" env:"TARN_KEY_FILE"`
+	AWSKMS     bool   `name:"aws-kms" help:"Look for keys in AWS KMS too, by the SDK's standard settings." env:"TARN_AWS_KMS"`
+	SyntheaDir string `help:"Folder of Synthea output (bundles or NDJSON) for preloads, instead of the built-in patients." type:"existingdir" env:"TARN_SYNTHEA_DIR"`
+	AuditFile  string `help:"Append an audit line for every access and denial to this file." placeholder:"FILE" env:"TARN_AUDIT_FILE"`
+
+	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
+	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
+
+	CacheMiB    int64         `name:"cache-mib" help:"Memory for the block cache that all data stores share, in MiB." default:"128" env:"TARN_CACHE_MIB"`
+	MaxOpen     int           `help:"Data stores open at once." default:"64" env:"TARN_MAX_OPEN"`
+	IdleClose   time.Duration `help:"Close a data store that nobody used for so long." default:"5m" env:"TARN_IDLE_CLOSE"`
+	KeyCheck    time.Duration `help:"How often the keys of open data stores are looked at." default:"20s" env:"TARN_KEY_CHECK"`
+	KeyGrace    time.Duration `help:"How long open data stores stay open while their KMS cannot be reached." default:"15m" env:"TARN_KEY_GRACE"`
+	KeepDeleted time.Duration `help:"How long deleted data stores are listed." default:"2160h" env:"TARN_KEEP_DELETED"`
+	Workers     int           `help:"Jobs carried out side by side." default:"4" env:"TARN_WORKERS"`
+	Drain       time.Duration `help:"How long requests under way may take when the server is asked to stop." default:"20s" env:"TARN_DRAIN"`
+
+	ControlRate  float64 `help:"Control plane requests a second; 0: no limit." default:"200" env:"TARN_CONTROL_RATE"`
+	ControlBurst int     `help:"Control plane requests at once." default:"1000" env:"TARN_CONTROL_BURST"`
+	StoreRate    float64 `help:"Requests a second to one data store; 0: no limit." default:"50000" env:"TARN_STORE_RATE"`
+	StoreBurst   int     `help:"Requests at once to one data store." default:"100000" env:"TARN_STORE_BURST"`
+
+	LogFormat string `help:"Form of the log: ${enum}." enum:"text,json" default:"text" env:"TARN_LOG_FORMAT"`
+	LogLevel  string `help:"Least level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info" env:"TARN_LOG_LEVEL"`
+}
+
+// Run serves until the context ends, then drains.
+func (c *serveCommand) Run(ctx context.Context) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	log, err := c.logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	if c.PublicURL == "" {
+		c.PublicURL = "http://" + listener.Addr().String()
+	}
+	s, err := wire(ctx, c, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	c.greet(os.Stdout)
+	return s.run(ctx, listener, c.Drain)
+}
+
+func (c *serveCommand) check() error {
+	if !arn.IsAccount(c.Account) {
+		return fmt.Errorf("--account: %q is not an AWS account of 12 digits", c.Account)
+	}
+	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
+		return errors.New("the root's access key id and secret go together")
+	}
+	if c.PublicURL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+		return fmt.Errorf("--public-url: %q is not an http or https URL", c.PublicURL)
+	}
+	c.PublicURL = strings.TrimRight(c.PublicURL, "/")
+	return nil
+}
+
+func (c *serveCommand) logger(out io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(out, options)), nil
+}
+
+func (c *serveCommand) keyFile() string {
+	if c.KeyFile != "" {
+		return c.KeyFile
+	}
+	return filepath.Join(c.DataDir, "keyring")
+}
+
+func (c *serveCommand) limits() throttle.Limits {
+	return throttle.Limits{Control: c.ControlRate, ControlBurst: c.ControlBurst, Store: c.StoreRate, StoreBurst: c.StoreBurst}
+}
+
+// storeBase is the FHIR base URL of a data store, without the slash at its end.
+func (c *serveCommand) storeBase(id string) string {
+	return c.PublicURL + "/datastore/" + id + "/r4"
+}
+
+// greet says how to reach the server.
+func (c *serveCommand) greet(out io.Writer) {
+	fmt.Fprintf(out, "Tarn %s answers at %s\n", version(), c.PublicURL)
+	if c.RootAccessKeyID == "" {
+		fmt.Fprintf(out, "Try: AWS_SHARED_CREDENTIALS_FILE=%s aws --profile tarn --region %s --endpoint-url %s healthlake list-fhir-datastores\n",
+			credentialsFile(c.DataDir), c.Region, c.PublicURL)
+	}
+}
+
+// server is everything that runs, wired.
+type server struct {
+	handler interface {
+		http.Handler
+		Ready(bool)
+	}
+	tend func(context.Context) // until its context ends
+	stop func() error          // after the last request
+	log  *slog.Logger
+}
+
+// Time bounds of a connection: a client that sends its headers slower, or
+// leaves an idle connection open longer, is cut off.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10 // bytes
+)
+
+// run serves until ctx ends, lets requests under way finish, and closes.
+func (s *server) run(ctx context.Context, listener net.Listener, drain time.Duration) error {
+	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); s.tend(tending) }()
+	s.handler.Ready(true)
+
+	var failed error
+	select {
+	case <-ctx.Done():
+	case failed = <-served:
+	}
+	s.handler.Ready(false)
+	s.log.Info("draining", "for", drain)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	if err := web.Shutdown(draining); err != nil {
+		s.log.Warn("requests under way were cut off", "error", err)
+		failed = errors.Join(failed, web.Close())
+	}
+	stopTending()
+	<-done
+	return errors.Join(failed, s.stop())
+}
+
+// isLoopback reports whether a connection's other end is this machine.
+func isLoopback(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	return err == nil && net.ParseIP(host).IsLoopback()
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/awsapi"
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhirapi"
+	"github.com/tarn-fhir/tarn/internal/gateway"
+	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/job"
+	"github.com/tarn-fhir/tarn/internal/seal"
+	"github.com/tarn-fhir/tarn/internal/seal/awskms"
+	"github.com/tarn-fhir/tarn/internal/seal/localkms"
+	"github.com/tarn-fhir/tarn/internal/searchparam"
+	"github.com/tarn-fhir/tarn/internal/sigv4"
+	"github.com/tarn-fhir/tarn/internal/store"
+	"github.com/tarn-fhir/tarn/internal/store/lsm"
+	"github.com/tarn-fhir/tarn/internal/synthea"
+	"github.com/tarn-fhir/tarn/internal/throttle"
+)
+
+// partition is the AWS partition that ARNs name.
+const partition = "aws"
+
+// systemStore is the id of the store that holds the server's own records.
+const systemStore store.ID = "system"
+
+// wire puts the server together, from the disk up. What it opened, server.stop
+// closes in the reverse order.
+func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, err error) {
+	var closing closers
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closing.close())
+		}
+	}()
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := c.root()
+	if err != nil {
+		return nil, err
+	}
+	local, keyring, err := c.keyring(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := lsm.New(lsm.Options{Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	closing.add(engine.Close)
+	system, box, err := openSystem(ctx, c, engine, local)
+	if err != nil {
+		return nil, err
+	}
+	closing.add(system.Close)
+	queue := job.NewQueue(job.Options{System: system, Workers: c.Workers, NewID: mintJob, Clock: time.Now, Log: log})
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	shared := &sessions{
+		registry: searchparam.NewRegistry(), base: c.storeBase, pages: box, random: rand.Reader, clock: time.Now,
+		source: source, extractors: map[string]extractor{},
+	}
+	plane := datastore.New(datastore.Options{
+		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
+		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
+		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen,
+	})
+	closing.add(func() error { plane.Close(); return nil })
+	recorder, err := c.recorder(log, &closing)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := sigv4.New(sigv4.Config{
+		Region: c.Region, Service: "healthlake", Clock: time.Now, Keys: root, MaxBody: gateway.MaxDataBody,
+		AllowUnsignedPayload: loopbackOrTLS, Debug: c.DebugAuth,
+	})
+	if err != nil {
+		return nil, err
+	}
+	door := gateway.New(gateway.Options{
+		Verifier: verifier, Policy: iam.RootOnly{Root: root.arn}, Plane: plane,
+		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
+		Data:    &fhirapi.API{}, Sessions: shared, Limiter: throttle.New(c.limits()), Recorder: recorder,
+		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+	})
+	if err := queue.Start(ctx); err != nil {
+		return nil, err
+	}
+	closing.add(func() error { queue.Stop(); return nil })
+	return &server{handler: door, tend: plane.Tend, stop: closing.close, log: log}, nil
+}
+
+// closers close in the reverse of the order they were added.
+type closers struct{ list []func() error }
+
+func (c *closers) add(f func() error) { c.list = append(c.list, f) }
+
+func (c *closers) close() (err error) {
+	for i := len(c.list) - 1; i >= 0; i-- {
+		err = errors.Join(err, c.list[i]())
+	}
+	return err
+}
+
+func mintJob() string {
+	id, err := arn.NewJobID(rand.Reader)
+	if err != nil { // crypto/rand never fails
+		panic(err)
+	}
+	return id
+}
+
+// rootKeys is the root's one access key, for the verifier.
+type rootKeys struct {
+	iam.Credentials
+	arn string
+}
+
+func (c *serveCommand) root() (rootKeys, error) {
+	name := arn.Root(partition, c.Account)
+	if c.RootAccessKeyID != "" {
+		return rootKeys{iam.Credentials{AccessKeyID: c.RootAccessKeyID, SecretAccessKey: c.RootSecretAccessKey}, name}, nil
+	}
+	key, err := iam.LoadOrMake(credentialsFile(c.DataDir))
+	return rootKeys{key, name}, err
+}
+
+// Secret answers for the one key there is.
+func (k rootKeys) Secret(_ context.Context, accessKeyID string) (sigv4.Credential, error) {
+	if accessKeyID != k.AccessKeyID {
+		return sigv4.Credential{}, &fault.Error{Kind: fault.UnknownKey, Op: "rootKeys.Secret"}
+	}
+	return sigv4.Credential{SecretAccessKey: k.SecretAccessKey, Principal: k.arn}, nil
+}
+
+// keyring opens the built-in KMS, and puts AWS KMS behind it where asked.
+func (c *serveCommand) keyring(ctx context.Context, log *slog.Logger) (*localkms.KMS, seal.Keyring, error) {
+	path := c.keyFile()
+	local, err := localkms.Open(path, c.Account, c.Region, rand.Reader, time.Now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if filepath.Dir(path) == filepath.Clean(c.DataDir) {
+		log.Warn("the keyring lies beside the data it seals: whoever copies the folder has both; --key-file moves it", "keyring", path)
+	}
+	if !c.AWSKMS {
+		return local, local, nil
+	}
+	settings, err := config.LoadDefaultConfig(ctx, config.WithRegion(c.Region))
+	if err != nil {
+		return nil, nil, err
+	}
+	return local, seal.Keyrings(local, awskms.New(kms.NewFromConfig(settings))), nil
+}
+
+// systemContext binds the system store's data key to what it is for.
+var systemContext = map[string]string{"tarn:store": string(systemStore)}
+
+// openSystem opens the system store, at first start with a new data key, and
+// gives the box that seals what the server hands out and takes back: page
+// tokens and list tokens.
+func openSystem(ctx context.Context, c *serveCommand, engine store.Engine, keys *localkms.KMS) (store.Store, *seal.Box, error) {
+	key, err := systemKey(ctx, filepath.Join(c.DataDir, "system-key"), keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer key.Wipe()
+	if err := engine.Create(ctx, systemStore, key); err != nil {
+		return nil, nil, err
+	}
+	system, err := engine.Open(ctx, systemStore, key)
+	return system, seal.NewBox(key.Derive("tokens")), err
+}
+
+func systemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataKey, error) {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSystemKey(ctx, path, keys)
+	}
+	if err != nil {
+		return seal.DataKey{}, err
+	}
+	var wrapped seal.Wrapped
+	if err := json.Unmarshal(raw, &wrapped); err != nil {
+		return seal.DataKey{}, err
+	}
+	return keys.Unwrap(ctx, wrapped, systemContext)
+}
+
+func newSystemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataKey, error) {
+	key, wrapped, err := keys.GenerateDataKey(ctx, keys.OwnedKey(), systemContext)
+	if err != nil {
+		return key, err
+	}
+	raw, err := json.Marshal(wrapped)
+	if err != nil {
+		return key, err
+	}
+	return key, writeFile(path, raw)
+}
+
+// writeFile writes a file whole or not at all, mode 0600, safe against a crash
+// once it returns.
+func writeFile(path string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tarn-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(content)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func (c *serveCommand) source() (synthea.Source, error) {
+	if c.SyntheaDir == "" {
+		return synthea.Embedded(), nil
+	}
+	return synthea.Dir(c.SyntheaDir)
+}
+
+func (c *serveCommand) recorder(log *slog.Logger, closing *closers) (audit.Recorder, error) {
+	if c.AuditFile == "" {
+		return audit.Off{}, nil
+	}
+	file, err := os.OpenFile(c.AuditFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	closing.add(file.Close)
+	return audit.NewLines(file, log), nil
+}
+
+// loopbackOrTLS says where a body that the signature does not cover is allowed.
+func loopbackOrTLS(r *http.Request) bool {
+	return r.TLS != nil || isLoopback(r.RemoteAddr)
+}
+
+// listTokens seals NextToken.
+type listTokens struct{ box *seal.Box }
+
+// Seal seals a token for one purpose.
+func (l listTokens) Seal(plain []byte, purpose string) (string, error) {
+	sealed, err := l.box.Seal(plain, []byte(purpose))
+	return base64.RawURLEncoding.EncodeToString(sealed), err
+}
+
+// Open opens a token of that purpose.
+func (l listTokens) Open(sealed, purpose string) ([]byte, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(sealed)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "listTokens.Open", err)
+	}
+	return l.box.Open(raw, []byte(purpose))
+}
+
+var _ io.Closer = (*lsm.Engine)(nil)

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhirapi"
+	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/sigv4"
+)
+
+const dataPrefix = "/datastore/"
+
+// MaxDataBody bounds a data plane request's body in bytes as sent. HealthLake
+// takes 5 MB for one resource (fhirapi holds single resources to that) and
+// Synthea's largest transaction needs more.
+const MaxDataBody = 128 << 20
+
+// SessionMaker makes the session of one request on a leased store.
+type SessionMaker interface {
+	Session(lease *datastore.Lease, p iam.Principal, record func(audit.Target)) (*interaction.Session, error)
+}
+
+// serveData answers /datastore/{id}/r4/….
+func (g *Gateway) serveData(x *exchange, path string) error {
+	id, rest, ok := splitData(path)
+	if ok && arn.IsDatastoreID(id) {
+		x.datastore = id
+	}
+	if !ok {
+		return fault.New(fault.NotFound, "gateway", "the path is not /datastore/{id}/r4/…")
+	}
+	x.action = fhirapi.Action(x.r.Method, rest)
+	if x.r.Method == http.MethodOptions {
+		return g.Data.Preflight(x.w, x.r)
+	}
+	body, err := g.admitData(x, rest)
+	if err != nil {
+		return err
+	}
+	if err := g.Policy.Allow(x.r.Context(), x.principal, "healthlake:"+x.action, g.Plane.ARN(id)); err != nil {
+		return err
+	}
+	lease, err := g.Plane.Open(x.r.Context(), id)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	if err := g.Limiter.Store(id, x.began); err != nil {
+		return err
+	}
+	session, err := g.Sessions.Session(lease, x.principal, x.touch)
+	if err != nil {
+		return err
+	}
+	return g.Data.Serve(x.w, x.r, fhirapi.Request{
+		Session: session, Path: rest, RawQuery: sigv4.WithoutAuth(x.r.URL.RawQuery), Body: body, SMART: lease.Datastore.Identity.Metadata,
+	})
+}
+
+// admitData verifies who asks; discovery is public unless the operator wants a
+// signature, and a bearer token is refused until a token judge is there.
+func (g *Gateway) admitData(x *exchange, rest string) ([]byte, error) {
+	authorization := x.r.Header.Get("Authorization")
+	if g.PublicDiscovery && authorization == "" && reads(x.r.Method) && fhirapi.Discovery(rest) {
+		x.principal = iam.Anonymous
+		return nil, nil
+	}
+	if scheme, _, _ := strings.Cut(authorization, " "); strings.EqualFold(scheme, "Bearer") {
+		return nil, &fault.Error{Kind: fault.UnknownKey, Op: "gateway", Detail: "bearer tokens are not accepted",
+			Hint: "sign the request with AWS Signature Version 4"}
+	}
+	return g.admit(x, MaxDataBody)
+}
+
+func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// splitData takes /datastore/{id}/r4/rest apart; rest begins with a slash or is
+// empty.
+func splitData(path string) (id, rest string, ok bool) {
+	id, after, found := strings.Cut(strings.TrimPrefix(path, dataPrefix), "/")
+	if !found || id == "" {
+		return "", "", false
+	}
+	after = strings.TrimLeft(after, "/")
+	if after != "r4" && !strings.HasPrefix(after, "r4/") {
+		return "", "", false
+	}
+	return id, after[len("r4"):], true
+}

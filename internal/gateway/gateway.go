@@ -1,0 +1,344 @@
+// Package gateway is the one door of the server: it gives every request an id,
+// bounds and reads its body, verifies who sent it, throttles, asks whether the
+// action is allowed, hands it to the wire it belongs to, and tells log, metrics
+// and audit how it ended.
+//
+//	POST /                           → awsapi   (X-Amz-Target)
+//	     /datastore/{id}/r4/…        → fhirapi
+//	GET  /healthz /readyz /metrics   → itself, unsigned
+//
+// It decides nothing about FHIR or AWS: paths are taken raw, as they were
+// signed, and never cleaned or redirected.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/awsapi"
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhirapi"
+	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/sigv4"
+	"github.com/tarn-fhir/tarn/internal/throttle"
+)
+
+// Options are what the door needs.
+type Options struct {
+	Verifier *sigv4.Verifier
+	Policy   iam.Policy
+	Plane    *datastore.Plane
+	Control  *awsapi.API
+	Data     *fhirapi.API
+	// Sessions makes what one data plane request works with.
+	Sessions SessionMaker
+	Limiter  *throttle.Limiter
+	Recorder audit.Recorder
+	Metrics  *Metrics
+	Log      *slog.Logger
+	Clock    func() time.Time
+	Random   io.Reader
+	// PublicDiscovery lets anyone read a store's capability statement and SMART
+	// configuration; false asks for a signature, as HealthLake does.
+	PublicDiscovery bool
+}
+
+// Gateway is the server's http.Handler.
+type Gateway struct {
+	Options
+	ready atomic.Bool
+}
+
+// New makes the door; it answers /readyz with 503 until Ready(true).
+func New(o Options) *Gateway { return &Gateway{Options: o} }
+
+// Ready says whether the server takes work: it does not while it starts and
+// while it drains.
+func (g *Gateway) Ready(yes bool) { g.ready.Store(yes) }
+
+// sigv4Scheme is the authentication scheme of Signature Version 4.
+const sigv4Scheme = "AWS4-HMAC-SHA256"
+
+// The planes, as log and metrics name them.
+const (
+	planeControl = "control"
+	planeData    = "data"
+	planeServer  = "server"
+)
+
+// exchange is one request on its way through.
+type exchange struct {
+	w         *answer
+	r         *http.Request
+	id        string // request id
+	began     time.Time
+	plane     string
+	action    string // IAM action, once known
+	datastore string // id; only ever in the form of one
+	principal iam.Principal
+	kind      string // fault name of a refusal
+
+	mu      sync.Mutex
+	targets []audit.Target
+}
+
+// touch notes a resource that the request read or changed.
+func (x *exchange) touch(t audit.Target) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.targets = append(x.targets, t)
+}
+
+func (x *exchange) touched() []audit.Target {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.targets
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id, err := arn.NewRequestID(g.Random)
+	if err != nil {
+		http.Error(w, "no randomness", http.StatusInternalServerError)
+		return
+	}
+	x := &exchange{w: &answer{ResponseWriter: w}, r: r, id: id, began: g.Clock()}
+	x.w.Header().Set("x-amzn-RequestId", id)
+	defer g.finish(x)
+	defer g.recovered(x)
+	switch path := rawPath(r); {
+	case path == "/" && r.Method == http.MethodPost:
+		x.plane = planeControl
+		g.refuse(x, g.serveControl(x), awsapi.WriteFault)
+	case strings.HasPrefix(path, dataPrefix):
+		x.plane = planeData
+		g.refuse(x, g.serveData(x, path), fhirapi.WriteFault)
+	default:
+		x.plane = planeServer
+		g.serveOwn(x, path)
+	}
+}
+
+// recovered answers a panic like any other mistake of ours, so that log, metrics
+// and audit hear of it; net/http would cut the connection without a word.
+func (g *Gateway) recovered(x *exchange) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p)
+	}
+	write := fhirapi.WriteFault
+	if x.plane == planeControl {
+		write = awsapi.WriteFault
+	}
+	g.refuse(x, fault.New(fault.Internal, "gateway", "panic: %v\n%s", p, debug.Stack()), write)
+}
+
+// rawPath is the path as sent, undecoded and uncleaned.
+func rawPath(r *http.Request) string {
+	path, _, _ := strings.Cut(r.RequestURI, "?")
+	if at := strings.Index(path, "://"); at > 0 { // absolute-form
+		if slash := strings.IndexByte(path[at+3:], '/'); slash >= 0 {
+			return path[at+3+slash:]
+		}
+		return "/"
+	}
+	return path
+}
+
+func (g *Gateway) refuse(x *exchange, err error, write func(http.ResponseWriter, error)) {
+	if err == nil {
+		return
+	}
+	found := fault.From(err)
+	x.kind = found.Kind.String()
+	if found.Kind == fault.Internal {
+		g.Log.Error("internal error", "request", x.id, "action", x.action, "error", err)
+	}
+	if x.w.wrote {
+		return
+	}
+	if x.plane == planeData && found.Kind.Row().FHIRStatus == http.StatusUnauthorized {
+		x.w.Header().Set("WWW-Authenticate", sigv4Scheme) // RFC 9110 section 11.6.1
+	}
+	write(x.w, err)
+}
+
+// serveOwn answers what belongs to neither plane.
+func (g *Gateway) serveOwn(x *exchange, path string) {
+	switch {
+	case path == "/healthz":
+		io.WriteString(x.w, "ok\n")
+	case path == "/readyz" && g.ready.Load():
+		io.WriteString(x.w, "ready\n")
+	case path == "/readyz":
+		http.Error(x.w, "not ready", http.StatusServiceUnavailable)
+	case path == "/metrics" && g.Metrics != nil:
+		g.Metrics.ServeHTTP(x.w, x.r)
+	default:
+		http.Error(x.w, "Tarn: POST / is the control plane, /datastore/{id}/r4/ the FHIR data plane", http.StatusNotFound)
+	}
+}
+
+func (g *Gateway) serveControl(x *exchange) error {
+	operation, err := awsapi.Operation(x.r)
+	if err != nil {
+		operation = "" // told after the signature: strangers learn nothing
+	}
+	x.action = operation
+	body, verr := g.admit(x, awsapi.MaxBody)
+	if verr != nil {
+		return verr
+	}
+	if err != nil {
+		return err
+	}
+	if err := g.Limiter.Control(x.began); err != nil {
+		return err
+	}
+	resource := "*"
+	if x.datastore = awsapi.Subject(body); x.datastore != "" {
+		resource = g.Plane.ARN(x.datastore)
+	}
+	if err := g.Policy.Allow(x.r.Context(), x.principal, "healthlake:"+operation, resource); err != nil {
+		return err
+	}
+	about, err := g.Control.Serve(x.w, x.r, body)
+	if about != "" {
+		x.datastore = about
+	}
+	return err
+}
+
+// admit reads the body and verifies the signature. An Authorization header that
+// is not even in form is refused before the body is read.
+func (g *Gateway) admit(x *exchange, maxBody int64) ([]byte, error) {
+	if err := g.Verifier.Precheck(x.r); err != nil {
+		return nil, err
+	}
+	body, err := readBody(x.w.ResponseWriter, x.r, maxBody)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := g.Verifier.Verify(x.r, body)
+	if err != nil {
+		return nil, err
+	}
+	x.principal = iam.Principal{ARN: identity.Principal, AccessKeyID: identity.AccessKeyID}
+	return body, nil
+}
+
+// maxTrusted is how large a buffer a Content-Length alone is worth, in bytes: a
+// stranger who announces much and sends little takes no more.
+const maxTrusted = 256 << 10
+
+// readBody reads the whole body, fault.TooLarge beyond limit.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	buf := make([]byte, 0, min(max(r.ContentLength, 0), maxTrusted)+1)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, limit), buf)
+	if err == nil {
+		return body, nil
+	}
+	if _, over := errors.AsType[*http.MaxBytesError](err); over {
+		return nil, tooLarge(limit)
+	}
+	return nil, fault.Wrap(fault.Canceled, "gateway.readBody", err)
+}
+
+// readAll is io.ReadAll into a buffer of the size that is likely right.
+func readAll(r io.Reader, b []byte) ([]byte, error) {
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+}
+
+func tooLarge(limit int64) error {
+	return fault.New(fault.TooLarge, "gateway.readBody", "the body is larger than %d bytes", limit)
+}
+
+// finish tells log, metrics and audit.
+func (g *Gateway) finish(x *exchange) {
+	took := g.Clock().Sub(x.began)
+	status := x.w.status()
+	if g.Metrics != nil {
+		g.Metrics.observe(x.plane, x.action, status, took)
+	}
+	if x.plane == planeServer {
+		return
+	}
+	g.Log.LogAttrs(context.WithoutCancel(x.r.Context()), slog.LevelInfo, "request",
+		slog.String("id", x.id), slog.String("plane", x.plane), slog.String("method", x.r.Method),
+		slog.String("action", x.action), slog.String("datastore", x.datastore), slog.Int("status", status),
+		slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.kind))
+	g.Recorder.Record(context.WithoutCancel(x.r.Context()), audit.Event{
+		Time: x.began, RequestID: x.id, Principal: x.principal.ARN, Action: x.action, Datastore: x.datastore,
+		Resources: x.touched(), Source: sourceIP(x.r), Agent: x.r.UserAgent(), Status: status, Denied: x.kind,
+	})
+}
+
+func sourceIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// answer watches what is answered.
+type answer struct {
+	http.ResponseWriter
+	code  int
+	bytes int64
+	wrote bool
+}
+
+func (a *answer) WriteHeader(code int) {
+	if !a.wrote {
+		a.code, a.wrote = code, true
+	}
+	a.ResponseWriter.WriteHeader(code)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	a.wrote = true
+	n, err := a.ResponseWriter.Write(b)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) status() int {
+	if a.code == 0 {
+		return http.StatusOK
+	}
+	return a.code
+}
