@@ -43,4 +43,3 @@ func (p *Plane) Tokens(ctx context.Context) (int, error) {
 	ids, err := clientTokens.Keys(ctx, p.System, nil)
 	return len(ids), err
 }
-

@@ -3,6 +3,7 @@ package datastore_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -38,19 +39,27 @@ func (w watched) Drop(ctx context.Context, id store.ID) error {
 // carried out, or is and nobody hears of it, and none after it is.
 type dying struct {
 	store.Store
-	commits atomic.Int64
+
+	mu      sync.Mutex
+	commits int64 // since die
 	at      int64 // the fatal commit, from 1; 0: none
 	after   bool  // it is carried out
 }
 
+// fate counts a commit: whether it is carried out, and whether that is told.
+func (d *dying) fate() (done, told bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.commits++
+	alive := d.at == 0 || d.commits < d.at
+	return alive || d.commits == d.at && d.after, alive
+}
+
 func (d *dying) Commit(ctx context.Context, ops []store.Op) ([]store.Outcome, error) {
-	n := d.commits.Add(1)
-	if d.at == 0 || n < d.at {
-		return d.Store.Commit(ctx, ops)
-	}
-	if n == d.at && d.after {
-		if _, err := d.Store.Commit(ctx, ops); err != nil {
-			return nil, err
+	done, told := d.fate()
+	if done {
+		if outcomes, err := d.Store.Commit(ctx, ops); told || err != nil {
+			return outcomes, err
 		}
 	}
 	return nil, fault.New(fault.Unavailable, "dying", "the process is dying")
@@ -58,8 +67,16 @@ func (d *dying) Commit(ctx context.Context, ops []store.Op) ([]store.Outcome, er
 
 // die lets the n-th commit from now be fatal; 0: lives on.
 func (d *dying) die(n int64, after bool) {
-	d.commits.Store(0)
-	d.at, d.after = n, after
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.commits, d.at, d.after = 0, n, after
+}
+
+// dead reports whether the fatal commit was reached.
+func (d *dying) dead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at > 0 && d.commits >= d.at
 }
 
 func gone(t testing.TB, w *World, id string) {
@@ -201,8 +218,8 @@ func oneDeath(t *testing.T, n int64, after bool, scene func(w *World, die func()
 		w.System = system
 		w.Begin()
 		check := scene(w, func() { system.die(n, after) })
-		w.Until("the end of the jobs", func() bool { return idle(w) || system.commits.Load() >= n })
-		died = system.commits.Load() >= n
+		w.Until("the end of the jobs", func() bool { return idle(w) || system.dead() })
+		died = system.dead()
 		w.Stop()
 		system.die(0, false)
 		w.Begin()
