@@ -48,6 +48,11 @@ func newServer(t testing.TB) *server {
 	t.Helper()
 	var ticks atomic.Int64
 	clock := func() time.Time { return time.Date(2026, 1, 1, 0, 0, int(ticks.Add(1)), 0, time.UTC) }
+	return inMemory(t, clock)
+}
+
+func inMemory(t testing.TB, clock func() time.Time) *server {
+	t.Helper()
 	return serverOn(t, memory.New(memory.Options{Clock: clock, Rand: bytes.NewReader(make([]byte, 64))}))
 }
 

@@ -143,3 +143,12 @@ func Discovery(rawPath string) bool {
 	action := Action(http.MethodGet, rawPath)
 	return action == "GetCapabilities" || action == "Discovery"
 }
+
+// Routes lists the table as "METHOD shape", for documents and tests.
+func Routes() []string {
+	list := make([]string, len(routes))
+	for i, r := range routes {
+		list[i] = r.method + " " + r.shape
+	}
+	return list
+}

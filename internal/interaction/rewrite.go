@@ -154,33 +154,30 @@ func (r *rewriter) narrative(n fhir.Node) {
 	}
 }
 
-// attribute finds the next href="…" or src="…"; before ends with the quote.
+// attribute finds the next href="…" or src="…", looking at each byte once;
+// before ends with the quote.
 func attribute(text []byte) (before, value, after []byte, found bool) {
 	for at := 0; ; {
-		next := nextAttribute(text[at:])
-		if next < 0 {
+		sign := bytes.IndexByte(text[at:], '=')
+		if sign < 0 {
 			return nil, nil, nil, false
 		}
-		start := at + next
-		if start < len(text) && (text[start] == '"' || text[start] == '\'') {
-			end := bytes.IndexByte(text[start+1:], text[start])
-			if end < 0 {
-				return nil, nil, nil, false
-			}
-			end += start + 1
-			return text[:start+1], text[start+1 : end], text[end:], true
-		}
+		name, start := text[at:at+sign], at+sign+1
 		at = start
+		if !bytes.HasSuffix(name, hrefName) && !bytes.HasSuffix(name, srcName) {
+			continue
+		}
+		if start == len(text) || text[start] != '"' && text[start] != '\'' {
+			continue
+		}
+		end := bytes.IndexByte(text[start+1:], text[start])
+		if end < 0 {
+			return nil, nil, nil, false
+		}
+		end += start + 1
+		return text[:start+1], text[start+1 : end], text[end:], true
 	}
 }
 
-// nextAttribute is the place behind the next "href=" or "src=", -1 without.
-func nextAttribute(text []byte) int {
-	best := -1
-	for _, name := range [...]string{"href=", "src="} {
-		if at := bytes.Index(text, []byte(name)); at >= 0 && (best < 0 || at+len(name) < best) {
-			best = at + len(name)
-		}
-	}
-	return best
-}
+// The attributes that hold references (R4 http.html#trules).
+var hrefName, srcName = []byte("href"), []byte("src")

@@ -158,14 +158,11 @@ func (s *Session) links(w *fhir.BundleWriter, q *search.Query, token pageToken, 
 		self += "?" + q
 	}
 	w.Link("self", self)
-	if q.Count == 0 || q.Summary == search.SummaryCount {
-		return nil
-	}
-	first := pageToken{Path: token.Path, Query: token.Query, Moment: token.Moment}
-	if err := s.addLink(w, "first", first, q.Count); err != nil {
-		return err
-	}
 	if before, ok := token.previous(); ok {
+		first := pageToken{Path: token.Path, Query: token.Query, Moment: token.Moment}
+		if err := s.addLink(w, "first", first, q.Count); err != nil {
+			return err
+		}
 		if err := s.addLink(w, "previous", before, q.Count); err != nil {
 			return err
 		}
