@@ -41,14 +41,7 @@ func run(args []string) int {
 		args = []string{"--help"}
 	}
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("tarn"),
-		kong.Description("A FHIR R4 data store service that stands in for AWS HealthLake."),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.DefaultEnvars("TARN"),
-		kong.Configuration(kong.JSON),
-	)
+	parser, err := kong.New(&c, options()...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tarn:", err)
 		return 2
@@ -66,4 +59,16 @@ func run(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// options are how the command line is read.
+func options() []kong.Option {
+	return []kong.Option{
+		kong.Name("tarn"),
+		kong.Description("A FHIR R4 data store service that stands in for AWS HealthLake."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.DefaultEnvars("TARN"),
+		kong.Configuration(readConfig),
+	}
 }
