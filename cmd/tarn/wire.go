@@ -63,7 +63,10 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
-	engine, err := lsm.New(lsm.Options{Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20, Log: log})
+	engine, err := lsm.New(lsm.Options{
+		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20,
+		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
+	})
 	if err != nil {
 		return nil, err
 	}
