@@ -25,7 +25,7 @@ import (
 //	$next = link[1].url         keeps a text for later lines, as {next}
 //
 // {base} is the store's base URL, {1} the first id that the server gives, and
-// so on.
+// so on; {long} is a list of ids that is too long for a URL.
 func TestScenes(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.scene")
 	if err != nil || len(files) == 0 {
@@ -56,8 +56,11 @@ type scene struct {
 	last    answer
 }
 
+// longList is many ids that nobody has.
+var longList = strings.TrimSuffix(strings.Repeat("00000000-0000-4000-8000-999999999999,", 2000), ",")
+
 func runScene(t *testing.T, text string) {
-	s := &scene{t: t, server: newServer(t), kept: map[string]string{"base": base}}
+	s := &scene{t: t, server: newServer(t), kept: map[string]string{"base": base, "long": longList}}
 	for line := range strings.SplitSeq(text, "\n") {
 		switch {
 		case strings.HasPrefix(line, "#"), strings.TrimSpace(line) == "" && len(s.request) == 0:

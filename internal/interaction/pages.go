@@ -48,10 +48,18 @@ func (s *Session) seal(t pageToken) (string, error) {
 		return "", fault.Wrap(fault.Internal, "interaction.seal", err)
 	}
 	sealed, err := s.Pages.Seal(raw, []byte(s.StoreID))
-	return base64.RawURLEncoding.EncodeToString(sealed), err
+	if err != nil {
+		return "", err
+	}
+	text := base64.RawURLEncoding.EncodeToString(sealed)
+	if len(text) > maxToken {
+		return "", &fault.Error{Kind: fault.TooCostly, Op: "interaction.seal", Detail: "the search has more than one page and is too long for the link to the next",
+			Hint: "ask for a larger _count, or for fewer values at a time"}
+	}
+	return text, nil
 }
 
-// maxToken bounds a page token's text in bytes; ours are shorter.
+// maxToken bounds a page token's text in bytes: it travels in a URL.
 const maxToken = 64 << 10
 
 func (s *Session) open(text string) (pageToken, error) {

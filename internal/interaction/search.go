@@ -4,9 +4,11 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -112,6 +114,10 @@ func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, 
 		of, err := s.key(req.Compartment[0], req.Compartment[1])
 		if err != nil {
 			return nil, err
+		}
+		if name := req.Compartment[0]; r4.CompartmentURL(name) == "" {
+			return nil, &fault.Error{Kind: fault.NotFound, Op: "interaction.query", Subject: name, Detail: "not a compartment",
+				Hint: "compartments are " + strings.Join(r4.Compartments(), ", ")}
 		}
 		o.In = &search.Compartment{Of: of}
 	}

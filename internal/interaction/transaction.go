@@ -213,6 +213,9 @@ func (e *entry) in(err error) error {
 		return err
 	}
 	f := *fault.From(err)
+	if f.Kind == fault.MethodNotAllowed {
+		f.Kind, f.Subject = fault.NotSupported, "" // 405 is about the request's own method
+	}
 	if !strings.HasPrefix(f.Subject, e.place()) {
 		f.Subject = strings.TrimSuffix(e.place()+": "+f.Subject, ": ")
 	}
