@@ -17,19 +17,30 @@ func (w *walk) contents() *inside {
 	if w.inside != nil {
 		return w.inside
 	}
-	in := &inside{byID: map[string]fhir.Node{}, named: map[string]bool{}, back: map[int32]bool{}}
+	in := &inside{}
 	w.inside = in
 	list := w.root.GetName(nameContained)
 	if list.Kind() != fhir.Array {
 		return in
 	}
-	for c := range list.Children() {
+	next := list.Ref() + 1
+	for range list.Len() {
+		c := w.doc.At(next)
+		next = w.skip(c)
 		id := c.GetName(nameID).Text()
 		if _, twice := in.byID[id]; !twice && id != "" {
-			in.byID[id] = c
+			set(&in.byID, id, c)
 		}
 	}
 	return in
+}
+
+// set puts into a map that is made when it is needed.
+func set[K comparable, V any](m *map[K]V, key K, value V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[key] = value
 }
 
 // local notes a value that begins with '#', and checks that a Reference's
@@ -37,10 +48,10 @@ func (w *walk) contents() *inside {
 func (w *walk) local(sl *slot, n fhir.Node, id []byte) {
 	in := w.contents()
 	if len(id) == 0 {
-		in.back[w.scope.resource.Ref()] = true
+		set(&in.back, w.scope.resource.Ref(), true)
 		return
 	}
-	in.named[string(id)] = true
+	set(&in.named, string(id), true)
 	if _, ok := in.byID[string(id)]; !ok && sl.primitive == primitiveReference {
 		w.fail(n, codeInvariant, "Rule ref-1: 'SHALL have a contained resource if a local reference is provided' Failed ('#%s')", quote(id))
 	}
@@ -84,7 +95,10 @@ func (w *walk) containerRules(n fhir.Node) {
 		return
 	}
 	in := w.contents()
-	for c := range list.Children() {
+	next := list.Ref() + 1
+	for range list.Len() {
+		c := w.doc.At(next)
+		next = w.skip(c)
 		id := c.GetName(nameID)
 		switch {
 		case id.Kind() != fhir.String:

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -22,6 +23,9 @@ const (
 func (w *walk) fail(at fhir.Node, code, format string, args ...any) {
 	severity := fault.SeverityError
 	if w.level == Minimal {
+		if at == w.refused && at.Exists() {
+			return // refuse has said it
+		}
 		severity = fault.SeverityWarning
 	}
 	w.note(severity, at, code, format, args...)
@@ -70,15 +74,24 @@ func (w *walk) full() bool {
 const maxQuoted = 80
 
 // quote is a value's text for an issue, shortened at a character's border.
+// Control characters do not go out with it.
 func quote(text []byte) string {
-	if len(text) <= maxQuoted {
-		return string(text)
+	rest := ""
+	if len(text) > maxQuoted {
+		end := maxQuoted
+		for end > 0 && text[end]&0xc0 == 0x80 {
+			end--
+		}
+		text, rest = text[:end], "…"
 	}
-	end := maxQuoted
-	for end > 0 && text[end]&0xc0 == 0x80 {
-		end--
+	return strings.Map(printable, string(text)) + rest
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return ' '
 	}
-	return string(text[:end]) + "…"
+	return r
 }
 
 // a names a JSON kind with its article, as HealthLake's messages do.

@@ -74,7 +74,11 @@ func (w *walk) primitive(sl *slot, n fhir.Node) int32 {
 	}
 	text := n.TextBytes()
 	if fault := sl.primitive.fault(n, text); fault != "" {
-		w.fail(n, codeValue, "Not a valid %s ('%s'): %s", sl.element.Type, quote(text), fault)
+		if sl.primitive == primitiveXHTML {
+			w.fail(n, codeInvariant, "%s", fault)
+		} else {
+			w.fail(n, codeValue, "Not a valid %s ('%s'): %s", sl.element.Type, quote(text), fault)
+		}
 		return n.Ref() + 1
 	}
 	w.meaning(sl, n, text)

@@ -2,6 +2,7 @@ package validate
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
@@ -49,7 +50,7 @@ func (w *walk) target(sl *slot, n fhir.Node) {
 	if !ok || sl.targets.has(id) {
 		return
 	}
-	w.fail(reference, codeValue, "Invalid Resource target type. Found %s, but expected one of (%v)", quote(name), sl.targets.names)
+	w.fail(reference, codeValue, "Invalid Resource target type. Found %s, but expected one of (%s)", quote(name), strings.Join(sl.targets.names, ", "))
 }
 
 // targetType is the type in Type/id, Type/id/_history/1, base/Type/id and

@@ -33,7 +33,7 @@ type Focus struct {
 type rule struct {
 	invariant  r4.Invariant
 	formula    *formula   // what member presence says; nil when nothing
-	constraint Constraint // nil without Options.Constraints
+	constraint Constraint // nil when the formula is complete
 	err        error      // why there is no constraint
 }
 
@@ -51,9 +51,6 @@ var inCode = map[string]bool{
 // elementdefinition-bestpractice in R4.
 var bestPractice = map[string]bool{"dom-6": true, "con-3": true}
 
-// nativeRules are the rules in code of a type.
-var nativeRules = map[string]func(w *walk, n fhir.Node){"Period": (*walk).period}
-
 // rulesOf compiles invariants; s is the shape whose members their expressions
 // name, nil for those of one element.
 func (v *Validator) rulesOf(s *shape, invariants []r4.Invariant) []rule {
@@ -66,7 +63,7 @@ func (v *Validator) rulesOf(s *shape, invariants []r4.Invariant) []rule {
 		if s != nil {
 			r.formula = parseFormula(s, i.Expression)
 		}
-		if v.options.Constraints != nil && !r.formula.complete() {
+		if !r.formula.complete() {
 			r.constraint, r.err = v.options.Constraints.Compile(i.Expression)
 		}
 		rules = append(rules, r)
@@ -76,8 +73,8 @@ func (v *Validator) rulesOf(s *shape, invariants []r4.Invariant) []rule {
 
 // apply holds a well-formed object against the invariants of its type.
 func (w *walk) apply(s *shape, seen uint64, n fhir.Node) {
-	if s.native != nil {
-		s.native(w, n)
+	if s.period {
+		w.period(n)
 	}
 	if len(s.rules) > 0 {
 		w.applyRules(s.rules, s.name, seen, n)

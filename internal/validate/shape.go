@@ -21,7 +21,7 @@ type shape struct {
 	required uint64   // bits of the elements with a minimum of one
 	bits     []*r4.ElementInfo
 	rules    []rule
-	native   func(w *walk, n fhir.Node) // a rule of the type in code; may be nil
+	period   bool // Period, whose per-1 is in code
 }
 
 // maxElements is the most elements a type may have: one bit of a word each.
@@ -132,7 +132,7 @@ func (v *Validator) shapeOf(typeName string) *shape {
 	}
 	s.buildIndex()
 	s.rules = v.rulesOf(s, structure.Invariants)
-	s.native = nativeRules[typeName]
+	s.period = typeName == "Period"
 	return s
 }
 

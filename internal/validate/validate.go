@@ -83,7 +83,7 @@ func (l Level) String() string {
 // Options choose what a Validator checks.
 type Options struct {
 	// Constraints compiles the invariants whose truth does not follow from which
-	// members are there. nil takes those as met.
+	// members are there; nil is FHIRPath.
 	Constraints Constraints
 	// BestPractice also evaluates the invariants that R4 calls best practice,
 	// such as dom-6 (a narrative should be there); they give warnings.
@@ -102,6 +102,9 @@ type Validator struct {
 // New makes a Validator. Types are compiled at their first use: about a
 // millisecond for the first one, which brings the data types with it.
 func New(options Options) *Validator {
+	if options.Constraints == nil {
+		options.Constraints = FHIRPath()
+	}
 	v := &Validator{
 		options: options,
 		shapes:  map[string]*shape{},

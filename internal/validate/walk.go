@@ -33,6 +33,8 @@ type walk struct {
 	level  Level
 	errors int
 	issues []fault.Issue
+	// refused is the root's id, when Minimal refuses it: not to be told twice.
+	refused fhir.Node
 	scope
 }
 
@@ -90,37 +92,42 @@ func (w *walk) resource(n fhir.Node, where place) int32 {
 
 // resourceType finds the table of a resource.
 func (w *walk) resourceType(n fhir.Node, where place) (*shape, bool) {
-	report := w.fail
-	if where == rootPlace {
-		report = w.refuse
-	}
 	if n.Kind() != fhir.Object {
-		report(n, codeStructure, "A resource must be an Object, not %s", a(n.Kind()))
+		w.noType(where, n, codeStructure, "A resource must be an Object, not %s", a(n.Kind()))
 		return nil, false
 	}
 	t := n.GetName(nameResourceType)
 	switch {
 	case !t.Exists():
-		report(n, codeRequired, "Unable to find resourceType property")
+		w.noType(where, n, codeRequired, "Unable to find resourceType property")
 		return nil, false
 	case t.Kind() != fhir.String:
-		report(t, codeStructure, "resourceType must be a string, not %s", a(t.Kind()))
+		w.noType(where, t, codeStructure, "resourceType must be a string, not %s", a(t.Kind()))
 		return nil, false
 	}
 	id, ok := r4.TypeByName(string(t.TextBytes()))
 	if !ok {
-		report(t, codeValue, "Unknown resource type '%s'", quote(t.TextBytes()))
+		w.noType(where, t, codeValue, "Unknown resource type '%s'", quote(t.TextBytes()))
 		return nil, false
 	}
 	return w.v.resourceShape(id), true
 }
 
-// rootID refuses at every level an id that no URL can carry; the other levels
-// find it again as a value and need no second issue.
+// noType reports a resource that is none; by itself it is refused at any level.
+func (w *walk) noType(where place, at fhir.Node, code, format string, args ...any) {
+	if where == rootPlace {
+		w.refuse(at, code, format, args...)
+		return
+	}
+	w.fail(at, code, format, args...)
+}
+
+// rootID refuses an id that no URL can carry at Minimal too.
 func (w *walk) rootID(n fhir.Node) {
 	id := n.GetName(nameID)
 	if w.level == Minimal && id.Exists() && (id.Kind() != fhir.String || !validID(id.TextBytes())) {
 		w.refuse(id, codeValue, "The id must have 1 to 64 letters, digits, '-' and '.'")
+		w.refused = id
 	}
 }
 
@@ -306,7 +313,7 @@ func (w *walk) paired(sl *slot, parent, c fhir.Node) {
 		return
 	}
 	if other.Len() != c.Len() {
-		w.fail(c, codeStructure, "'%s' has %d items and '%s' %d: null must fill the gaps", sl.name, c.Len(), sl.pair, other.Len())
+		w.fail(c, codeStructure, "'%s' and '%s' differ in length (%d and %d); null must fill the gaps", sl.name, sl.pair, c.Len(), other.Len())
 		return
 	}
 	w.gaps(sl, other, c)
