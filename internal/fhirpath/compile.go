@@ -344,29 +344,36 @@ var typeFunctions = map[string]func(pos int, of fn, m matcher) fn{
 		}
 	},
 	"as": func(pos int, of fn, m matcher) fn {
-		return func(e *eval, f *frame, out []Value) ([]Value, error) {
-			v, ok, err := e.one(pos, of, f)
-			if err != nil || !ok || !m.selects(&v) {
-				return out, err
+		return ofType(of, m, func(e *eval, items []Value) error {
+			if len(items) > 1 && !e.env.AsFilters {
+				return e.fail(pos, "one item was expected, there are %d", len(items))
 			}
-			return append(out, v), nil
-		}
+			return nil
+		})
 	},
 	"ofType": func(_ int, of fn, m matcher) fn {
-		return func(e *eval, f *frame, out []Value) ([]Value, error) {
-			items, err := of(e, f, e.buf())
-			if err != nil {
-				return out, err
-			}
-			for i := range items {
-				if m.selects(&items[i]) {
-					out = append(out, items[i])
-				}
-			}
-			e.free(items)
-			return out, nil
-		}
+		return ofType(of, m, func(*eval, []Value) error { return nil })
 	},
+}
+
+// ofType keeps the items of a type, if the input is allowed.
+func ofType(of fn, m matcher, allowed func(*eval, []Value) error) fn {
+	return func(e *eval, f *frame, out []Value) ([]Value, error) {
+		items, err := of(e, f, e.buf())
+		if err != nil {
+			return out, err
+		}
+		if err := allowed(e, items); err != nil {
+			return out, err
+		}
+		for i := range items {
+			if m.selects(&items[i]) {
+				out = append(out, items[i])
+			}
+		}
+		e.free(items)
+		return out, e.cost(len(items))
+	}
 }
 
 // call compiles a function.

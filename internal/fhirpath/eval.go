@@ -34,12 +34,21 @@ type eval struct {
 
 	steps, maxSteps, maxItems int
 
-	bufs    [][]Value
-	frames  []*frame
+	bufs   [][]Value
+	frames []*frame
+	// scratch is a stack of nodes, and push puts one more on it.
 	scratch []fhir.Node
+	push    func(fhir.Node) bool
 }
 
-var evals = sync.Pool{New: func() any { return &eval{base: new(frame)} }}
+var evals = sync.Pool{New: func() any {
+	e := &eval{base: new(frame)}
+	e.push = func(n fhir.Node) bool {
+		e.scratch = append(e.scratch, n)
+		return true
+	}
+	return e
+}}
 
 var noEnv Env
 
@@ -79,6 +88,7 @@ func (e *eval) end() {
 		clear(e.bufs[maxPooledBufs:])
 		e.bufs = e.bufs[:maxPooledBufs]
 	}
+	e.drop(0)
 	if cap(e.scratch) > maxPooledItems {
 		e.scratch = nil
 	}
@@ -121,13 +131,17 @@ func (e *eval) leave(f *frame) {
 	e.frames = append(e.frames, f)
 }
 
-// nodes lists the items of an array, until the next call.
-func (e *eval) nodes(array fhir.Node) []fhir.Node {
-	e.scratch = e.scratch[:0]
-	for c := range array.Items() {
-		e.scratch = append(e.scratch, c)
-	}
-	return e.scratch
+// list gives the members or items of a node, to be given back by drop with the
+// mark. (Ranging over Children would allocate for each range.)
+func (e *eval) list(n fhir.Node) (nodes []fhir.Node, mark int) {
+	mark = len(e.scratch)
+	n.Children()(e.push)
+	return e.scratch[mark:], mark
+}
+
+func (e *eval) drop(mark int) {
+	clear(e.scratch[mark:])
+	e.scratch = e.scratch[:mark]
 }
 
 // tick counts a step.

@@ -110,6 +110,10 @@ type Env struct {
 	// Subsumes answers subsumes() and subsumedBy() for two Codings, or two codes,
 	// of one system; nil knows equal codes alone.
 	Subsumes func(a, b Value) (subsumes, known bool)
+	// AsFilters lets as keep the items of a type from any number, like ofType. N1
+	// wants an error for more than one item, but R4's own invariants (dom-3) and
+	// many search parameters are written for this.
+	AsFilters bool
 	// Units knows units of measure; nil knows those of common UCUM terms.
 	Units Units
 	// Trace receives what trace() passes on; nil drops it.
@@ -153,18 +157,20 @@ func (x *Expr) AppendOf(dst []Value, env *Env, root Value) ([]Value, error) {
 	return dst, nil
 }
 
-// Bool evaluates an expression that holds or does not, as invariants are: true
-// when it gives true or one item that is no boolean, false for false and for
-// nothing. Several items are an error.
+// Bool evaluates an expression that holds or does not: true when it gives true
+// or one item that is no boolean, false for false and for nothing. Several items
+// are an error.
 func (x *Expr) Bool(env *Env, root fhir.Node) (bool, error) {
-	value, _, err := x.Truth(env, root)
-	return value, err
+	holds, _, err := x.Truth(env, Element(root, env.typeName()))
+	return holds, err
 }
 
-// Truth is Bool that tells false from nothing: known is false when the
-// expression gives an empty collection.
-func (x *Expr) Truth(env *Env, root fhir.Node) (value, known bool, err error) {
-	e := begin(env, x, Element(root, env.typeName()))
+// Truth is Bool over a value of an earlier evaluation, and tells false from
+// nothing: known is false where the expression gives an empty collection. R4's
+// invariants want only what is known to be false reported: ref-1 and bdl-8 are
+// empty for every Reference without reference and entry without fullUrl.
+func (x *Expr) Truth(env *Env, root Value) (holds, known bool, err error) {
+	e := begin(env, x, root)
 	defer e.end()
 	t, err := e.truth(x.tree.at(), x.run, e.base)
 	return t == yes, t != open, err

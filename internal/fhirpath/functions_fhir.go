@@ -63,10 +63,14 @@ func appendKnown(out, values []Value) []Value {
 	return out
 }
 
-// fhirFunctions are those R4 adds (http://hl7.org/fhir/R4/fhirpath.html#functions),
-// and the boundaries and precision of FHIRPath's next version.
+// fhirFunctions are those R4 adds (http://hl7.org/fhir/R4/fhirpath.html#functions);
+// hasExtension, which a search parameter of R4 calls; and the boundaries and precision of FHIRPath's next version.
 var fhirFunctions = map[string]function{
 	"extension": eager(1, 1, extension),
+	"hasExtension": eager(1, 1, func(e *eval, pos int, in []Value, args [][]Value, out []Value) ([]Value, error) {
+		found, err := extension(e, pos, in, args, nil)
+		return append(out, Boolean(len(found) > 0)), err
+	}),
 	"hasValue": eager(0, 0, func(_ *eval, _ int, in []Value, _ [][]Value, out []Value) ([]Value, error) {
 		return append(out, Boolean(len(in) == 1 && in[0].isPrimitive() && in[0].hasValue())), nil
 	}),
@@ -114,13 +118,15 @@ func extension(e *eval, pos int, in []Value, args [][]Value, out []Value) ([]Val
 		if v.typ.primitive != 0 {
 			object = v.holder()
 		}
-		for x := range object.GetName(nameExtension).Items() {
-			if err := e.tick(); err != nil {
-				return out, err
-			}
+		list, mark := e.list(arrayOnly(object.GetName(nameExtension)))
+		for _, x := range list {
 			if x.GetName(nameURL).Is(url) {
 				out = append(out, Value{node: x, typ: t})
 			}
+		}
+		e.drop(mark)
+		if err := e.cost(len(list)); err != nil {
+			return out, err
 		}
 	}
 	return out, nil

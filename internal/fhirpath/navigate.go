@@ -26,14 +26,20 @@ func newStep(name string, head bool) *step {
 	return &step{name: name, head: head}
 }
 
-func (s *step) lookup(t *elementType) *stepCache {
-	if c := s.seen.Load(); c != nil && c.typ == t {
-		return c
+// refresh is how often, in steps, a type that is not the remembered one takes
+// its place: seldom enough where types alternate, as in descendants().
+const refresh = 64
+
+func (s *step) lookup(t *elementType, steps int) (m *elementMember, itself bool) {
+	c := s.seen.Load()
+	if c != nil && c.typ == t {
+		return c.member, c.itself
 	}
-	c := &stepCache{typ: t, member: t.members[s.name]}
-	c.itself = s.head && isTypeOf(t, s.name)
-	s.seen.Store(c)
-	return c
+	m, itself = t.members[s.name], s.head && isTypeOf(t, s.name)
+	if c == nil || steps%refresh == 0 {
+		s.seen.Store(&stepCache{t, m, itself})
+	}
+	return m, itself
 }
 
 // isTypeOf reports whether a name that begins a path names the type itself.
@@ -53,14 +59,14 @@ func (s *step) from(e *eval, v *Value, out []Value) ([]Value, error) {
 	if v.kind != kindNode {
 		return s.fromSystem(v, out), nil
 	}
-	c := s.lookup(v.typ)
+	m, itself := s.lookup(v.typ, e.steps)
 	switch {
-	case c.itself:
+	case itself:
 		return append(out, *v), nil
 	case v.typ.primitive != 0:
 		return s.fromPrimitive(e, v, out)
-	case c.member != nil:
-		return c.member.collect(e, v.node, out)
+	case m != nil:
+		return m.collect(e, v.node, out)
 	case v.typ == untyped:
 		return s.fromUntyped(e, v, out)
 	}
@@ -133,12 +139,11 @@ func (m *elementMember) collectChoice(e *eval, object fhir.Node, out []Value) ([
 	if object.Kind() != fhir.Object {
 		return out, nil
 	}
+	members, mark := e.list(object)
+	defer e.drop(mark)
 	var err error
-	for c := range object.Children() {
-		id := c.NameID()
-		if id == 0 {
-			id = fhir.LookupName(c.Name())
-		}
+	for _, c := range members {
+		id := nameOf(c)
 		x := m.choices[id]
 		switch {
 		case x == nil:
@@ -154,6 +159,15 @@ func (m *elementMember) collectChoice(e *eval, object fhir.Node, out []Value) ([
 	return out, nil
 }
 
+// nameOf is the interned name of a member, also when the name was interned
+// after the document was parsed.
+func nameOf(c fhir.Node) fhir.Name {
+	if id := c.NameID(); id != 0 {
+		return id
+	}
+	return fhir.LookupName(c.Name())
+}
+
 // collectTyped appends the items of n, a member's value; sibling is the value
 // of the member with an underscore in front. t is nil where the content says
 // its type.
@@ -167,34 +181,33 @@ func collectTyped(e *eval, n, sibling fhir.Node, t *elementType, out []Value) ([
 	return out, nil
 }
 
+// collectItems goes through two arrays side by side; the shorter one is filled
+// up with nothing.
 func collectItems(e *eval, n, sibling fhir.Node, t *elementType, out []Value) ([]Value, error) {
-	if n.Kind() == fhir.Array && sibling.Kind() != fhir.Array {
-		for c := range n.Children() {
-			if v, ok := item(c, fhir.Node{}, t); ok {
-				out = append(out, v)
-			}
+	items, mark := e.list(arrayOnly(n))
+	siblings, _ := e.list(arrayOnly(sibling))
+	for place := range max(len(items), len(siblings)) {
+		var value, beside fhir.Node
+		if place < len(items) {
+			value = items[place]
 		}
-		return e.grow(out)
-	}
-	// The two arrays go side by side; the shorter one is filled up with nothing.
-	siblings := e.nodes(sibling)
-	place := 0
-	for c := range n.Items() {
-		var beside fhir.Node
 		if place < len(siblings) {
 			beside = siblings[place]
 		}
-		if v, ok := item(c, beside, t); ok {
-			out = append(out, v)
-		}
-		place++
-	}
-	for ; place < len(siblings); place++ {
-		if v, ok := item(fhir.Node{}, siblings[place], t); ok {
+		if v, ok := item(value, beside, t); ok {
 			out = append(out, v)
 		}
 	}
+	e.drop(mark)
 	return e.grow(out)
+}
+
+// arrayOnly is n if it is an array: a value beside an array counts for nothing.
+func arrayOnly(n fhir.Node) fhir.Node {
+	if n.Kind() != fhir.Array {
+		return fhir.Node{}
+	}
+	return n
 }
 
 // item makes the Value of one item and what stands beside it.
@@ -228,8 +241,10 @@ func children(e *eval, v *Value, out []Value) ([]Value, error) {
 	if object.Kind() != fhir.Object {
 		return out, nil
 	}
+	members, mark := e.list(object)
+	defer e.drop(mark)
 	var err error
-	for c := range object.Children() {
+	for _, c := range members {
 		if out, err = childrenNamed(e, object, c, t, out); err != nil {
 			return out, err
 		}
@@ -240,10 +255,7 @@ func children(e *eval, v *Value, out []Value) ([]Value, error) {
 // childrenNamed appends the items of one member; the sibling of a primitive
 // counts where the primitive itself is missing.
 func childrenNamed(e *eval, object, c fhir.Node, t *elementType, out []Value) ([]Value, error) {
-	id := c.NameID()
-	if id == 0 {
-		id = fhir.LookupName(c.Name())
-	}
+	id := nameOf(c)
 	m := t.inJSON[id]
 	switch {
 	case m == nil && t == untyped && id != nameResource:

@@ -1,8 +1,10 @@
 package fhirpath
 
 import (
+	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
@@ -69,19 +71,52 @@ type elementMember struct {
 // untyped stands for content that R4's tables do not describe.
 var untyped = &elementType{name: "Element"}
 
-var elementTypes sync.Map // name → *elementType
+// elementTypes are the descriptions made so far, by name. A new one is added to
+// a copy, so that looking up needs no lock and no allocation.
+var elementTypes = struct {
+	sync.Mutex
+	known atomic.Pointer[map[string]*elementType]
+}{}
+
+// Prepare reads R4's types, all of them (some 6 MB and 30 ms), so that documents
+// parsed afterwards know the names of their members and no evaluation waits for
+// a table. Without it types are read when first met.
+func Prepare() { learn(r4.StructureNames()...) }
 
 // typeByName gives the description of a FHIR type, nil for an unknown name.
 func typeByName(name string) *elementType {
-	if t, ok := elementTypes.Load(name); ok {
-		return t.(*elementType)
+	if t, ok := knownTypes()[name]; ok {
+		return t
 	}
-	s, ok := r4.StructureOf(name)
-	if !ok {
+	if _, ok := r4.StructureOf(name); !ok {
 		return nil
 	}
-	t, _ := elementTypes.LoadOrStore(s.Name, newElementType(s))
-	return t.(*elementType)
+	return learn(name)[name]
+}
+
+// knownTypes are the types made so far. The map is never changed.
+func knownTypes() map[string]*elementType {
+	if known := elementTypes.known.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// learn adds types to the known ones and gives them all.
+func learn(names ...string) map[string]*elementType {
+	elementTypes.Lock()
+	defer elementTypes.Unlock()
+	next := maps.Clone(knownTypes())
+	if next == nil {
+		next = map[string]*elementType{}
+	}
+	for _, name := range names {
+		if s, ok := r4.StructureOf(name); ok && next[name] == nil {
+			next[name] = newElementType(s)
+		}
+	}
+	elementTypes.known.Store(&next)
+	return next
 }
 
 func newElementType(s *r4.Structure) *elementType {
@@ -155,10 +190,15 @@ func (m *elementMember) contentType() *elementType {
 
 // typeOfNode is the type of content that must say it itself.
 func typeOfNode(n fhir.Node) *elementType {
-	if n.Kind() == fhir.Object {
-		if t := typeByName(n.ResourceType()); t != nil && t.resource {
-			return t
-		}
+	said := n.GetName(nameResource)
+	if said.Kind() != fhir.String {
+		return untyped
+	}
+	if t := knownTypes()[string(said.TextBytes())]; t != nil && t.resource {
+		return t
+	}
+	if t := typeByName(said.Text()); t != nil && t.resource {
+		return t
 	}
 	return untyped
 }
