@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/awsapi"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
@@ -63,9 +64,14 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	dictionaries, err := dictionary.Shipped()
+	if err != nil {
+		return nil, err
+	}
 	engine, err := lsm.New(lsm.Options{
 		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20,
 		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
+		Dictionaries: dictionaries,
 	})
 	if err != nil {
 		return nil, err
