@@ -173,7 +173,7 @@ func (s set) narrow(c []byte, out bool) (set, error) {
 	case s.bits != nil:
 		return s.narrowByArray(c[1:], n, out), nil
 	default:
-		return s.narrowArrays(c[1:], n, out), nil
+		return s.narrowSorted(func(i int) uint16 { return binary.LittleEndian.Uint16(c[1+2*i:]) }, n, out), nil
 	}
 }
 
@@ -214,9 +214,8 @@ func (s set) narrowByArray(c []byte, n int, out bool) set {
 // steps to beat walking both.
 const gallopFactor = 16
 
-// narrowArrays narrows an array by an encoded array of n ords.
-func (s set) narrowArrays(c []byte, n int, out bool) set {
-	at := func(i int) uint16 { return binary.LittleEndian.Uint16(c[2*i:]) }
+// narrowSorted narrows an array by n ascending ords.
+func (s set) narrowSorted(at func(i int) uint16, n int, out bool) set {
 	kept, j := s.ords[:0], 0
 	for _, o := range s.ords[:s.n] {
 		if n > gallopFactor*s.n {
@@ -262,6 +261,9 @@ func (s set) narrowSet(t set, out bool) set {
 		s.n = n
 		return s
 	}
+	if s.bits == nil && t.bits == nil {
+		return s.narrowSorted(func(i int) uint16 { return t.ords[i] }, t.n, out)
+	}
 	return s.filter(t.has, out)
 }
 
@@ -295,9 +297,9 @@ func wordSpan(base, low, high int) uint64 {
 // gather builds a set from pieces in any order: rows of an index range, or the
 // operands of a merge.
 type gather struct {
-	ords   []uint16
-	bits   *bitmap
-	jumbld bool // ords are not strictly ascending
+	ords    []uint16
+	bits    *bitmap
+	jumbled bool // ords are not strictly ascending
 }
 
 func (g *gather) add(o uint16) {
@@ -305,7 +307,7 @@ func (g *gather) add(o uint16) {
 		g.bits[o>>6] |= 1 << (o & 63)
 		return
 	}
-	g.jumbld = g.jumbld || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= o
+	g.jumbled = g.jumbled || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= o
 	g.ords = append(g.ords, o)
 	if len(g.ords) > maxArray {
 		g.toBits()
@@ -319,7 +321,7 @@ func (g *gather) toBits() {
 	for _, o := range g.ords {
 		g.bits[o>>6] |= 1 << (o & 63)
 	}
-	g.ords, g.jumbld = g.ords[:0], false
+	g.ords, g.jumbled = g.ords[:0], false
 }
 
 // merge adds an encoded container.
@@ -363,7 +365,7 @@ func (g *gather) set() set {
 		}
 		return set{bits: g.bits, n: n}
 	}
-	if g.jumbld {
+	if g.jumbled {
 		slices.Sort(g.ords)
 		g.ords = slices.Compact(g.ords)
 	}

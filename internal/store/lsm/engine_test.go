@@ -1,7 +1,6 @@
 package lsm_test
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"testing"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/store/lsm"
 	"github.com/tarn-fhir/tarn/internal/store/storetest"
@@ -17,6 +15,9 @@ import (
 
 // errorsOnly keeps what should not happen in a test.
 var errorsOnly = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+
+// discard drops the log, where a test makes errors happen.
+var discard = slog.New(slog.DiscardHandler)
 
 // crashing is an engine whose file system can be cloned as a power failure
 // would leave it.
@@ -72,11 +73,3 @@ func onDisk(t testing.TB, clock func() time.Time) (store.Engine, func() store.En
 func TestEngineInMemory(t *testing.T)    { storetest.Run(t, inMemory(0)) }
 func TestEngineSmallBlocks(t *testing.T) { storetest.Run(t, inMemory(64)) }
 func TestEngineOnDisk(t *testing.T)      { storetest.Run(t, onDisk) }
-func testKey(t testing.TB) seal.DataKey {
-	t.Helper()
-	key, err := seal.DataKeyFrom(bytes.Repeat([]byte{7}, seal.KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}

@@ -11,20 +11,22 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
-// maxForcedEnds is how often a store may end the process without a commit in
-// between: it is not opened after that, so that the other stores can be served.
+// maxForcedEnds is how often a store may fail to write its log, or end the
+// process, without a commit in between: it is not opened after that, so that the
+// other stores can be served.
 const maxForcedEnds = 2
 
-// quarantine is the note that a store leaves when it ends the process: Pebble
-// cannot go on after a failed write to its log. It is a plain file with the
-// number of such ends since the last commit that worked:
+// quarantine is the note that a store leaves when its log cannot be written, and
+// when Pebble ends the process. It is a plain file with the number of such ends
+// since the last commit that worked:
 //
 //	1
 //	pebble: fatal commit error: …
 type quarantine struct {
-	dir   storeDir
-	mu    sync.Mutex
-	count atomic.Int64 // ends so far; 0: there is no note
+	dir     storeDir
+	mu      sync.Mutex
+	count   atomic.Int64 // ends before this opening; 0: there is no note
+	written bool         // guarded by mu: this opening left its note
 }
 
 // admit reads the note at open; after too many ends the store stays closed.
@@ -47,16 +49,20 @@ func (q *quarantine) admit() error {
 		return nil
 	}
 	return &fault.Error{
-		Kind: fault.Unavailable, Op: "lsm.Open", Detail: "the store is in quarantine: it ended the process " + strconv.FormatInt(count, 10) + " times",
+		Kind: fault.Unavailable, Op: "lsm.Open", Detail: "the store is in quarantine: its log could not be written " + strconv.FormatInt(count, 10) + " times",
 		Hint:  "look at disk and log, then remove the file " + quarantineName + " from the store's folder",
 		Cause: fmt.Errorf("%s", strings.TrimSpace(reason)),
 	}
 }
 
-// write leaves a note; it is called when the process is about to end.
+// write leaves a note, once.
 func (q *quarantine) write(reason string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.written {
+		return nil
+	}
+	q.written = true
 	text := strconv.FormatInt(q.count.Load()+1, 10) + "\n" + reason + "\n"
 	if err := writeFile(q.dir.fs, q.dir.join(quarantineName), []byte(text)); err != nil {
 		return err

@@ -236,14 +236,17 @@ func (q *sequencer) landed(err error) {
 }
 
 // fail ends all commits of this store: what is on disk of the last ones is
-// unknown. With Pebble's own handling of such an error the process is about to
-// end.
+// unknown. Reads go on; a store that is opened again knows. The note makes one
+// that fails again at once stay closed.
 func (q *sequencer) fail(err error) {
 	if q.broken == nil {
 		q.broken = &fault.Error{
 			Kind: fault.Unavailable, Op: "lsm.Commit", Detail: "the store cannot write any more; the outcome is unknown", Cause: err,
 		}
 		q.store.log.Error("a write to the log failed", "error", err)
+		if err := q.quarantine.write(err.Error()); err != nil {
+			q.store.log.Error("the quarantine note was not written", "error", err)
+		}
 	}
 }
 

@@ -116,6 +116,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
 		L0StopWritesThreshold:       20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
 		MaxManifestFileSize:         4 << 20,
+		Cleaner:                     deleter{},
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionBalanced })
 	for i := range o.Levels {
@@ -125,6 +126,17 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
 	}
 	return o
 }
+
+// deleter deletes files that are not needed any more. That it embeds an
+// ArchiveCleaner too, one level below, tells Pebble that it looks into files,
+// which keeps Pebble from writing new logs into old ones: what was purged would
+// stay readable in them, and a sealed file is written once (engine.md 0b.8).
+type deleter struct {
+	pebble.DeleteCleaner
+	looker
+}
+
+type looker struct{ pebble.ArchiveCleaner }
 
 // state is where the order of commits stands.
 type state struct {
