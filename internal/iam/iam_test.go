@@ -68,3 +68,10 @@ func TestRootOnly(t *testing.T) {
 		}
 	}
 }
+
+// TestNoRootIsNotAnyone: without a root's ARN nobody is the root.
+func TestNoRootIsNotAnyone(t *testing.T) {
+	if d := (RootOnly{}).Judge(context.Background(), Request{Action: "healthlake:ReadResource"}); d.Outcome != NotAllowed {
+		t.Errorf("%v", d.Outcome)
+	}
+}
