@@ -222,3 +222,8 @@ func (c *Client) Await(ctx context.Context, id, status string) (Datastore, error
 // Base is the FHIR base URL of a data store on this server, without the slash at
 // its end.
 func (c *Client) Base(id string) string { return c.URL + "/datastore/" + id + "/r4" }
+
+// Key is an access key.
+func Key(id, secret string) aws.Credentials {
+	return aws.Credentials{AccessKeyID: id, SecretAccessKey: secret}
+}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -135,11 +136,9 @@ func (s *Server) awaitReady(ctx context.Context, greeted <-chan string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the server did not say hello: %w", ctx.Err())
 	}
-	address, err := url.Parse(s.URL)
-	if err != nil {
-		return fmt.Errorf("the greeting holds no URL: %w", err)
+	if err := s.locate(); err != nil {
+		return err
 	}
-	s.Listen = address.Host
 	for {
 		if answer, err := http.Get(s.URL + "/readyz"); err == nil {
 			answer.Body.Close()
@@ -155,6 +154,30 @@ func (s *Server) awaitReady(ctx context.Context, greeted <-chan string) error {
 			return fmt.Errorf("the server did not become ready: %w", ctx.Err())
 		}
 	}
+}
+
+// locate settles where the server is: where it was told to listen, else where it
+// says it does (the greeting names the public URL, which may be another).
+func (s *Server) locate() error {
+	if !strings.HasSuffix(s.Listen, ":0") {
+		s.URL = "http://" + s.Listen
+		return nil
+	}
+	address, err := url.Parse(s.URL)
+	if err != nil {
+		return fmt.Errorf("the greeting holds no URL: %w", err)
+	}
+	s.Listen = address.Host
+	return nil
+}
+
+// FreeAddress is a loopback address on which nobody listens now.
+func FreeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
 }
 
 // Restart starts the server again, on the same data and address. It must have
