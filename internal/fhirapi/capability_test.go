@@ -72,9 +72,25 @@ func TestStatementIsTrue(t *testing.T) {
 			t.Errorf("%q is said and not routed", code)
 		}
 	}
-	count := 0
+	count, saidOperations := 0, 0
 	for _, requests := range offered {
 		count += len(requests)
+	}
+	for resource := range a.at("rest[0].resource").Items() {
+		for o := range resource.Get("operation").Items() {
+			typ, name := resource.Get("type").Text(), "$"+o.Get("name").Text()
+			if found, ok := interaction.FindOperation(typ, name); !ok || fhirapi.Action("GET", "/"+typ+"/1/"+name) != found.Action {
+				t.Errorf("%s on %s is said and not routed", name, typ)
+			}
+			saidOperations++
+		}
+	}
+	offeredOperations := 0
+	for _, o := range interaction.Operations {
+		offeredOperations += len(o.Types)
+	}
+	if saidOperations != offeredOperations {
+		t.Errorf("%d operations are said, %d offered", saidOperations, offeredOperations)
 	}
 	if n := len(fhirapi.Routes()); n != count-1 { // batch and transaction share a route
 		t.Errorf("%d routes, %d are in the table above", n, count-1)
@@ -129,7 +145,11 @@ func TestActions(t *testing.T) {
 		{"GET", "/Patient/1/2/3", fhirapi.Unrouted},
 		{"GET", "/%zz", fhirapi.Unrouted},
 		{"PUT", "/", fhirapi.Unrouted},
-		{"GET", "/Patient/1/$everything", fhirapi.Unrouted},
+		{"GET", "/Patient/1/$everything", "SearchEverything"},
+		{"POST", "/Patient/1/$everything", "SearchEverything"},
+		{"DELETE", "/Patient/1/$everything", fhirapi.Unrouted},
+		{"GET", "/Organization/1/$everything", fhirapi.Unrouted},
+		{"GET", "/Patient/$everything", fhirapi.Unrouted},
 	}
 	for _, tt := range tests {
 		if got := fhirapi.Action(tt.method, tt.path); got != tt.want {

@@ -75,6 +75,7 @@ func TestHiddenAnswersAsAbsent(t *testing.T) {
 		{"GET", "/Organization?_has:Patient:organization:_id={id}", "", ""},
 		{"GET", "/Patient/{id}/Observation", "", ""},
 		{"GET", "/Patient/{id}/*", "", ""},
+		{"GET", "/Patient/{id}/$everything", "", ""},
 		{"DELETE", "/Patient/{id}", "", ""},
 		{"DELETE", "/Patient/{id}", "", `If-Match: W/"1"`},
 		{"DELETE", "/Patient/{id}", "", `If-Match: W/"2"`},
@@ -160,6 +161,7 @@ func TestNothingHiddenIsShown(t *testing.T) {
 		{"/Observation/moved/_history/1", "", 0},
 		{"/Patient/mine/Observation", "1", 1},
 		{"/Patient/mine/*", "1", 1},
+		{"/Patient/mine/$everything", "2", 3},
 		{"/Condition", "0", 0},
 		{"/Condition/_history", "", 0},
 	}

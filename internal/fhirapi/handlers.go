@@ -208,3 +208,27 @@ func (x *exchange) search(pairs []search.Pair) error {
 	}
 	return x.body(http.StatusOK, body)
 }
+
+// operate carries out an operation: parameters come in the URL, in a Parameters
+// body, or both.
+func (x *exchange) operate() error {
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	if len(x.Body) > 0 {
+		if err := x.wantJSON(); err != nil {
+			return err
+		}
+		more, err := interaction.ReadParameters(x.Body)
+		if err != nil {
+			return err
+		}
+		pairs = append(pairs, more...)
+	}
+	body, err := x.Session.Operate(x.r.Context(), x.path[2], interaction.OperationRequest{Type: x.path[0], ID: x.path[1], Pairs: pairs})
+	if err != nil {
+		return err
+	}
+	return x.body(http.StatusOK, body)
+}

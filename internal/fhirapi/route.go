@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 )
 
 // route is one line of the table: which method on which shape of path is which
@@ -94,11 +95,27 @@ func matchSegment(want, segment string) bool {
 	return segment == want
 }
 
+// operation is the route of an extended operation on one resource (R4
+// operations.html): none of them changes anything, so GET and POST do.
+func operation(method string, segments []string) (*route, bool) {
+	if len(segments) != 3 || method != http.MethodGet && method != http.MethodPost {
+		return nil, false
+	}
+	o, ok := interaction.FindOperation(segments[0], segments[2])
+	if !ok {
+		return nil, false
+	}
+	return &route{method: method, shape: "T/I/" + o.Name, action: o.Action, serve: (*exchange).operate}, true
+}
+
 // find gives the route of a request; where only the method is wrong, the fault's
 // Subject lists the right ones.
 func find(method string, segments []string) (*route, error) {
 	if method == http.MethodHead {
 		method = http.MethodGet
+	}
+	if r, ok := operation(method, segments); ok {
+		return r, nil
 	}
 	var allowed []string
 	for i := range routes {

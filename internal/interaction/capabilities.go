@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -46,6 +47,12 @@ type capabilityResource struct {
 	ReferencePolicy   []string          `json:"referencePolicy"`
 	SearchInclude     []string          `json:"searchInclude,omitempty"`
 	SearchParam       []capabilityParam `json:"searchParam"`
+	Operation         []capabilityOp    `json:"operation,omitempty"`
+}
+
+type capabilityOp struct {
+	Name       string `json:"name"`
+	Definition string `json:"definition"`
 }
 
 // Capabilities gives the CapabilityStatement (R4 http.html#capabilities), made
@@ -124,6 +131,11 @@ func (s *Session) capabilityResource(t plan.Type, name string) capabilityResourc
 	}
 	r.SearchParam = append(r.SearchParam, capabilityParam{Name: "createdAt", Type: "date",
 		Documentation: "When the resource was created (HealthLake's)"})
+	for _, o := range Operations {
+		if slices.Contains(o.Types, name) {
+			r.Operation = append(r.Operation, capabilityOp{strings.TrimPrefix(o.Name, "$"), o.Definition})
+		}
+	}
 	return r
 }
 

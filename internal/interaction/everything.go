@@ -1,0 +1,234 @@
+package interaction
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// clinicalDate is, by type, the search parameter whose date start and end of
+// $everything look at: the element HealthLake names for the type (devguide,
+// "Patient $everything"), where R4 has a parameter for it. Types that are not
+// listed have no date and are always in.
+var clinicalDate = map[string]string{
+	"AdverseEvent": "date", "AllergyIntolerance": "date", "Appointment": "date", "AuditEvent": "date",
+	"Basic": "created", "CarePlan": "date", "CareTeam": "date", "ChargeItem": "occurrence", "Claim": "created",
+	"ClaimResponse": "created", "ClinicalImpression": "date", "Communication": "sent", "CommunicationRequest": "occurrence",
+	"Composition": "date", "Condition": "recorded-date", "Consent": "date", "CoverageEligibilityRequest": "created",
+	"CoverageEligibilityResponse": "created", "DetectedIssue": "identified", "DeviceRequest": "authored-on",
+	"DiagnosticReport": "date", "DocumentManifest": "created", "DocumentReference": "period", "Encounter": "date",
+	"EpisodeOfCare": "date", "ExplanationOfBenefit": "created", "Flag": "date", "ImagingStudy": "started", "Immunization": "date",
+	"ImmunizationEvaluation": "date", "ImmunizationRecommendation": "date", "Invoice": "date", "List": "date", "MeasureReport": "period",
+	"Media": "created", "MedicationAdministration": "effective-time", "MedicationDispense": "whenprepared",
+	"MedicationRequest": "authoredon", "NutritionOrder": "datetime", "Observation": "date", "Procedure": "date",
+	"Provenance": "recorded", "QuestionnaireResponse": "authored", "RequestGroup": "authored", "ResearchSubject": "date",
+	"RiskAssessment": "date", "Schedule": "date", "ServiceRequest": "authored", "SupplyRequest": "date", "VisionPrescription": "datewritten",
+}
+
+// everything gives the resources of a compartment, by type and id, and what
+// they refer to outside of it (R4 patient-operation-everything.html). Pages see
+// one moment; total counts the compartment.
+func everything(ctx context.Context, s *Session, req OperationRequest) ([]byte, error) {
+	token, pairs, err := s.followed(req.Type+"/"+req.ID+"/$everything", req.Pairs)
+	if err != nil {
+		return nil, err
+	}
+	of, err := s.key(req.Type, req.ID)
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.readEverything(of, pairs)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := e.plan(s.env())
+	if err != nil {
+		return nil, err
+	}
+	view, err := s.Store.View(ctx, token.Moment)
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	if _, err := s.readIn(ctx, view, of); err != nil {
+		return nil, err
+	}
+	asked.After, token.Moment, token.Query = token.After, view.Moment(), search.Encode(pairs)
+	page, err := view.Search(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	included, err := e.related(ctx, view, page.Records)
+	if err != nil {
+		return nil, err
+	}
+	return e.bundle(token, page, included)
+}
+
+// scope is a $everything as understood.
+type scope struct {
+	*Session
+	of          plan.Key
+	types, only []plan.Type // of the compartment that are asked for; _type, nil for all
+	count       int
+	since       time.Time
+	dates       []string // conditions on the clinical date: "ge2026", "le2026"
+}
+
+func (s *Session) readEverything(of plan.Key, pairs []search.Pair) (*scope, error) {
+	e := &scope{Session: s, of: of, count: search.DefaultCount}
+	for _, p := range pairs {
+		if err := e.parameter(p); err != nil {
+			return nil, err
+		}
+	}
+	for _, t := range s.Registry.Types() {
+		if e.member(t) && (e.only == nil || slices.Contains(e.only, t)) {
+			e.types = append(e.types, t)
+		}
+	}
+	return e, nil
+}
+
+// member reports whether resources of a type can be in the compartment.
+func (e *scope) member(t plan.Type) bool {
+	params, self := e.Registry.Compartment(e.of.Type, t)
+	return len(params) > 0 || self || t == e.of.Type
+}
+
+func (e *scope) parameter(p search.Pair) (err error) {
+	switch p.Name {
+	case "_count":
+		e.count, err = parseCount(p.Value, search.MaxCount)
+	case "_since", "since":
+		var since fhir.Interval
+		since, err = date(p)
+		e.since = time.UnixMilli(since.Low)
+	case "start", "end":
+		_, err = date(p)
+		prefix := map[string]string{"start": "ge", "end": "le"}[p.Name]
+		e.dates = append(e.dates, prefix+p.Value)
+	case "_type":
+		for name := range strings.SplitSeq(p.Value, ",") {
+			t, known := e.Registry.Type(strings.TrimSpace(name))
+			if !known {
+				return invalidPair(p, "it names something that is no resource type")
+			}
+			e.only = append(e.only, t)
+		}
+	case "_format", "_pretty":
+	default:
+		return invalidPair(p, "not a parameter of $everything; it takes start, end, _since, _type, _count, _format and _pretty")
+	}
+	return err
+}
+
+// plan asks for the compartment, narrowed by the grant.
+func (e *scope) plan(env search.Env) (*plan.Plan, error) {
+	p := &plan.Plan{Limit: e.count, Total: plan.TotalExact, Work: maxSearchWork, Sort: []plan.Sort{{By: plan.ByType}, {By: plan.ByID}}}
+	for _, t := range e.types {
+		where := plan.And{e.inside(t)}
+		if !e.since.IsZero() {
+			where = append(where, plan.Updated{Low: e.since})
+		}
+		dated, err := e.dated(t, env)
+		if err != nil {
+			return nil, err
+		}
+		if arm, ok := e.Grant.Arm(t, append(where, dated...)); ok {
+			p.Arms = append(p.Arms, arm)
+		}
+	}
+	return p, nil
+}
+
+// inside is the condition to be in the compartment; its own resource always is.
+func (e *scope) inside(t plan.Type) plan.Node {
+	inside := search.InCompartment(e.Registry, e.Store.HashKey(), e.of, t)
+	if t != e.of.Type {
+		return inside
+	}
+	return search.Simplify(plan.Or{inside, plan.IDs{IDs: []string{e.of.ID}}})
+}
+
+// dated are the conditions of start and end on a type that has a clinical date.
+func (e *scope) dated(t plan.Type, env search.Env) (plan.And, error) {
+	code, has := clinicalDate[e.Registry.Name(t)]
+	if !has || t == e.of.Type || len(e.dates) == 0 {
+		return nil, nil
+	}
+	var pairs []search.Pair
+	for _, value := range e.dates {
+		pairs = append(pairs, search.Pair{Name: code, Value: value})
+	}
+	q, err := search.Parse(e.Registry, []plan.Type{t}, pairs, search.Options{})
+	if err != nil {
+		return nil, err
+	}
+	p, err := q.Compile(env)
+	if err != nil || len(p.Arms) == 0 {
+		return plan.And{plan.Or{}}, err
+	}
+	return plan.And{p.Arms[0].Where}, nil
+}
+
+// related are the resources that those of a page refer to, of types outside of
+// the compartment: so nothing stands on two pages, and no other patient's data
+// is drawn in.
+func (e *scope) related(ctx context.Context, view store.View, from []store.Record) ([]store.Record, error) {
+	wanted := map[plan.Key]bool{}
+	for _, rec := range from {
+		keys, _, err := e.pointsTo(rec, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if !e.member(key.Type) && (e.only == nil || slices.Contains(e.only, key.Type)) {
+				wanted[key] = true
+			}
+		}
+	}
+	var found []store.Record
+	for _, p := range e.byIDs(wanted) {
+		p.Limit, p.Work = len(wanted), maxSearchWork
+		page, err := view.Search(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, page.Records...)
+	}
+	return found, nil
+}
+
+func (e *scope) bundle(token pageToken, page store.Page, included []store.Record) ([]byte, error) {
+	w := fhir.NewBundle(nil, "searchset")
+	w.Total(uint64(page.Total))
+	self := e.Base + "/" + token.Path
+	if token.Query != "" {
+		self += "?" + token.Query
+	}
+	w.Link("self", self)
+	if page.Next != nil {
+		if err := e.addLink(w, "next", token.next(page.Next), e.count); err != nil {
+			return nil, err
+		}
+	}
+	q := &search.Query{}
+	for _, rec := range page.Records {
+		if err := e.entry(w, q, rec, "match"); err != nil {
+			return nil, err
+		}
+	}
+	for _, rec := range included {
+		if err := e.entry(w, q, rec, "include"); err != nil {
+			return nil, err
+		}
+	}
+	return w.Finish(), nil
+}
