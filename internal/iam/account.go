@@ -64,7 +64,8 @@ func ParseAccount(partition, account string, text []byte) (*Account, error) {
 		return nil, err
 	}
 	r := &accountReader{
-		findings: &findings{}, partition: partition, number: account, policies: map[string]*Document{},
+		findings: &findings{}, partition: partition, number: account,
+		policies: map[string]*Document{}, users: map[string]bool{},
 		account: &Account{identities: map[string]*identity{}, keys: map[string]accessKey{}},
 	}
 	if r.managed, err = managedPolicies(); err != nil {
@@ -83,6 +84,7 @@ type accountReader struct {
 	number    string               // the account's
 	managed   map[string]*Document // by name
 	policies  map[string]*Document // of the file, by name
+	users     map[string]bool      // the file's names, folded
 }
 
 // read takes the policies first, since users and roles name them.
@@ -155,7 +157,7 @@ func (r *accountReader) user(n *node) {
 	}
 	u.account = r.number
 	u.arn = arn.ARN{Partition: r.partition, Service: "iam", Account: r.number, Resource: "user" + path + u.name}.String()
-	r.unique(n.get("name"), u)
+	r.unique(n.get("name"), u.name)
 	r.account.identities[u.arn] = u
 	if keys != nil {
 		r.list(keys, func(n *node) { r.accessKey(n, u.arn) })
@@ -163,13 +165,12 @@ func (r *accountReader) user(n *node) {
 }
 
 // unique tells a user's name that is there already; names do not know case.
-func (r *accountReader) unique(n *node, u *identity) {
-	for _, other := range r.account.identities {
-		if !other.role && strings.EqualFold(other.name, u.name) {
-			r.wrong(n, "%q names two users", u.name)
-			return
-		}
+func (r *accountReader) unique(n *node, name string) {
+	folded := foldText(name)
+	if r.users[folded] {
+		r.wrong(n, "%q names two users", name)
 	}
+	r.users[folded] = true
 }
 
 func (r *accountReader) path(n *node) string {

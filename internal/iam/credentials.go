@@ -22,6 +22,12 @@ type Credentials struct {
 	SecretAccessKey string
 }
 
+// String hides the secret.
+func (c Credentials) String() string { return "access key " + c.AccessKeyID }
+
+// GoString hides the secret.
+func (c Credentials) GoString() string { return c.String() }
+
 // Profile is the profile under which a server's credentials file holds its key.
 const Profile = "tarn"
 

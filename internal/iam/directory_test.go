@@ -275,7 +275,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var printed bytes.Buffer
-	fmt.Fprintf(&printed, "%v %+v %#v %s %v %+v %#v", key, key, key, key, session, session, session)
+	fmt.Fprintf(&printed, "%v %+v %#v %s %v %+v %#v %v %#v", key, key, key, key, session, session, session, session.Credentials, session.Credentials)
 	for _, secret := range []string{key.SecretAccessKey, session.SecretAccessKey, session.SessionToken} {
 		if strings.Contains(printed.String(), secret) {
 			t.Errorf("%s", printed.String())
