@@ -147,15 +147,20 @@ func (m *moment) number(field, digits, least, most int) bool {
 	return least <= v && v <= most
 }
 
-// after reports whether m is certainly later than other. Moments of different
-// precision compare by what both have, as FHIRPath does; what that leaves open
-// is not certain.
+// after reports whether m is certainly later than other. Of two dates it is the
+// one that is later in what both have. A date beside a dateTime has no zone and
+// may be any, so it is certain only beyond all zones.
 func (m *moment) after(other *moment) bool {
-	if m.parts == 6 && other.parts == 6 {
+	switch {
+	case m.parts == 6 && other.parts == 6:
 		if a, b := m.seconds(), other.seconds(); a != b {
 			return a > b
 		}
 		return m.nanos > other.nanos
+	case m.parts == 6:
+		return m.seconds() >= other.end()+maxZone*60
+	case other.parts == 6:
+		return m.seconds()-maxZone*60 > other.seconds()
 	}
 	for i := range min(m.parts, other.parts) {
 		if m.field[i] != other.field[i] {
@@ -163,6 +168,21 @@ func (m *moment) after(other *moment) bool {
 		}
 	}
 	return false
+}
+
+// end is the first second behind the year, month or day that a date names.
+func (m *moment) end() int {
+	next := *m
+	switch m.parts {
+	case 1:
+		next.field[0]++
+	case 2:
+		next.field[0] += m.field[1] / 12
+		next.field[1] = m.field[1]%12 + 1
+	default:
+		return m.seconds() + 24*60*60
+	}
+	return next.seconds()
 }
 
 // seconds is the moment in seconds of UTC since 1 March of the year 0.

@@ -8,8 +8,8 @@
 // what is unknown, wrong, missing or given twice. A resource without fault is
 // checked without allocating.
 //
-// The verbs: New makes a Validator, Validate gives all Issues of a resource,
-// Refused tells whether they forbid to store it, and Summary counts them.
+// The verbs: New makes a Validator, Validate gives all issues of a resource,
+// Refused tells whether they forbid to store it, and Refusal makes them an error.
 //
 //	v := validate.New(validate.Options{})
 //	issues := v.Validate(ctx, doc.Root(), validate.StructureOnly)
