@@ -104,22 +104,38 @@ func Operation(r *http.Request) (string, error) {
 	return name, nil
 }
 
-// Subject is what a request's body is about, as far as it says so: the id of a
-// data store, for authorization, log and audit. A body that cannot be read is
-// about nothing; the operation itself will refuse it.
-func Subject(body []byte) string {
-	var in struct{ DatastoreId, ResourceARN string }
+// Subject is what a request's body is about, for authorization, log and audit.
+type Subject struct {
+	Datastore string            // id of the data store, empty where none is named
+	Tags      map[string]string // tags that the request would set
+	TagKeys   []string          // tags that it would take away
+}
+
+// ReadSubject reads as much of a body as says what it is about. A body that
+// cannot be read is about nothing; the operation itself will refuse it.
+func ReadSubject(body []byte) Subject {
+	var in struct {
+		DatastoreId, ResourceARN string
+		Tags                     []struct{ Key, Value string }
+		TagKeys                  []string
+	}
 	if err := jsonv2.Unmarshal(body, &in); err != nil {
-		return ""
+		return Subject{}
+	}
+	about := Subject{TagKeys: in.TagKeys}
+	if name, err := arn.ParseDatastore(in.ResourceARN); err == nil {
+		about.Datastore = name.ID
 	}
 	if arn.IsDatastoreID(in.DatastoreId) {
-		return in.DatastoreId
+		about.Datastore = in.DatastoreId
 	}
-	name, err := arn.ParseDatastore(in.ResourceARN)
-	if err != nil {
-		return ""
+	if len(in.Tags) > 0 {
+		about.Tags = make(map[string]string, len(in.Tags))
 	}
-	return name.ID
+	for _, t := range in.Tags {
+		about.Tags[t.Key] = t.Value
+	}
+	return about
 }
 
 // Serve answers one verified request whose body was read, and says which data

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -207,9 +208,13 @@ func TestSubject(t *testing.T) {
 		`{"ResourceARN":"arn:aws:s3:::b"}`:          "",
 		`{"DatastoreTypeVersion":"R4","DatastoreName":"` + anID + `"}`: "",
 	} {
-		if got := awsapi.Subject([]byte(body)); got != want {
+		if got := awsapi.ReadSubject([]byte(body)).Datastore; got != want {
 			t.Errorf("%s: %q, want %q", body, got, want)
 		}
+	}
+	got := awsapi.ReadSubject([]byte(`{"Tags":[{"Key":"a","Value":"1"},{"Key":"b"}],"TagKeys":["c"]}`))
+	if want := (awsapi.Subject{Tags: map[string]string{"a": "1", "b": ""}, TagKeys: []string{"c"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

@@ -165,6 +165,28 @@ func (p *Plane) Tags(ctx context.Context, name string) ([]Tag, error) {
 	return d.Tags, nil
 }
 
+// ResourceTags are the tags of a store as policies look at them (aws:ResourceTag);
+// none for a store that is not there.
+func (p *Plane) ResourceTags(ctx context.Context, id string) (map[string]string, error) {
+	d := p.pool.known(id)
+	if d == nil {
+		var err error
+		if d, err = p.Describe(ctx, id); fault.Is(err, fault.NotFound) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if len(d.Tags) == 0 {
+		return nil, nil
+	}
+	tags := make(map[string]string, len(d.Tags))
+	for _, tag := range d.Tags {
+		tags[tag.Key] = tag.Value
+	}
+	return tags, nil
+}
+
 // Tag adds tags; a key that is there gets the new value.
 func (p *Plane) Tag(ctx context.Context, name string, tags []Tag) error {
 	return p.changeTags(ctx, name, func(d *Datastore) error {

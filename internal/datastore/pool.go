@@ -104,6 +104,16 @@ func (p *pool) lease(id string) *Lease {
 	return p.leaseLocked(s)
 }
 
+// known is the record of a store that is open, nil when it is to be read.
+func (p *pool) known(id string) *Datastore {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.slots[id]; s != nil {
+		return s.datastore
+	}
+	return nil
+}
+
 func (p *pool) leaseLocked(s *slot) *Lease {
 	s.users++
 	s.lastUsed = p.plane.Clock()

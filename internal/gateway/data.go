@@ -6,6 +6,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/awsapi"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
@@ -43,7 +44,7 @@ func (g *Gateway) serveData(x *exchange, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := g.Policy.Allow(x.r.Context(), x.principal, "healthlake:"+x.action, g.Plane.ARN(id)); err != nil {
+	if err := g.allow(x, g.Plane.ARN(id), awsapi.Subject{Datastore: x.datastore}); err != nil {
 		return err
 	}
 	lease, err := g.Plane.Open(x.r.Context(), id)

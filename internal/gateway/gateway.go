@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -210,11 +211,7 @@ func (g *Gateway) serveControl(x *exchange) error {
 	if err := g.Limiter.Control(x.began); err != nil {
 		return err
 	}
-	resource := "*"
-	if x.datastore = awsapi.Subject(body); x.datastore != "" {
-		resource = g.Plane.ARN(x.datastore)
-	}
-	if err := g.Policy.Allow(x.r.Context(), x.principal, "healthlake:"+operation, resource); err != nil {
+	if err := g.allow(x, "*", awsapi.ReadSubject(body)); err != nil {
 		return err
 	}
 	about, err := g.Control.Serve(x.w, x.r, body)
@@ -223,6 +220,29 @@ func (g *Gateway) serveControl(x *exchange) error {
 	}
 	return err
 }
+
+// allow asks the policy. An action on a data store is judged by its ARN and
+// tags, whether it is there or not; any other by the resource given.
+func (g *Gateway) allow(x *exchange, resource string, about awsapi.Subject) error {
+	values := iam.Values{
+		Time: x.began, SourceIP: sourceAddr(x.r), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
+		Region: g.Plane.Region, RequestTags: about.Tags, TagKeys: about.TagKeys,
+	}
+	if about.Datastore != "" {
+		x.datastore, resource = about.Datastore, g.Plane.ARN(about.Datastore)
+		tags, err := g.Plane.ResourceTags(x.r.Context(), about.Datastore)
+		if err != nil {
+			return err
+		}
+		values.ResourceTags = tags
+	}
+	return iam.Authorize(x.r.Context(), g.Policy, iam.Request{
+		Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: values,
+	})
+}
+
+// actionPrefix is the service in the names of actions.
+const actionPrefix = arn.Service + ":"
 
 // admit reads the body and verifies the signature. An Authorization header that
 // is not even in form is refused before the body is read.
@@ -301,6 +321,15 @@ func (g *Gateway) finish(x *exchange) {
 		Time: x.began, RequestID: x.id, Principal: x.principal.ARN, Action: x.action, Datastore: x.datastore,
 		Resources: x.touched(), Source: sourceIP(x.r), Agent: x.r.UserAgent(), Status: status, Denied: x.kind,
 	})
+}
+
+// sourceAddr is sourceIP as an address, the zero one where it is none.
+func sourceAddr(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddr(sourceIP(r))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap()
 }
 
 func sourceIP(r *http.Request) string {

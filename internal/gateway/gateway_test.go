@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -508,6 +509,57 @@ func TestAbsoluteForm(t *testing.T) {
 			t.Errorf("%s: %d, want %d", target, out.Code, want)
 		}
 	}
+}
+
+// asked is a policy that keeps what it was asked and says yes.
+type asked struct {
+	mu   sync.Mutex
+	last iam.Request
+}
+
+func (a *asked) Judge(_ context.Context, r iam.Request) iam.Decision {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = r
+	return iam.Decision{Outcome: iam.Allowed}
+}
+
+func (a *asked) Allow(context.Context, iam.Principal, string, string) error { return nil }
+
+// Policies see the circumstances of a request, and the tags as they are now.
+func TestPolicySeesTheRequest(t *testing.T) {
+	policy := new(asked)
+	w := newWorld(t, func(o *gateway.Options) { o.Policy = policy })
+	id := w.active()
+	name := "arn:aws:healthlake:us-east-1:111122223333:datastore/fhir/" + id
+	expect := func(what, action string, tags, set map[string]string, keys []string) {
+		t.Helper()
+		policy.mu.Lock()
+		defer policy.mu.Unlock()
+		r := policy.last
+		v := r.Values
+		if r.Principal.ARN != arn.Root("aws", account) || r.Action != "healthlake:"+action || r.Resource != name {
+			t.Errorf("%s: %+v", what, r)
+		}
+		if !maps.Equal(v.ResourceTags, tags) || !maps.Equal(v.RequestTags, set) || !slices.Equal(v.TagKeys, keys) {
+			t.Errorf("%s: tags of the store %v, set %v, named %v", what, v.ResourceTags, v.RequestTags, v.TagKeys)
+		}
+		if v.SourceIP.String() != "127.0.0.1" || v.SecureTransport || v.UserAgent != "tester" || v.Region != region || time.Since(v.Time).Abs() > time.Minute {
+			t.Errorf("%s: %+v", what, v)
+		}
+	}
+	agent := []string{"User-Agent", "tester"}
+	read := func() { w.signed("GET", "/datastore/"+id+"/r4/Patient/1", "", agent...) }
+	read()
+	expect("before", "ReadResource", nil, nil, nil)
+	w.signed("POST", "/", `{"ResourceARN":"`+name+`","Tags":[{"Key":"team","Value":"a"}]}`, append(control("TagResource"), agent...)...)
+	expect("tagging", "TagResource", nil, map[string]string{"team": "a"}, nil)
+	read()
+	expect("tagged", "ReadResource", map[string]string{"team": "a"}, nil, nil)
+	w.signed("POST", "/", `{"ResourceARN":"`+name+`","TagKeys":["team"]}`, append(control("UntagResource"), agent...)...)
+	expect("untagging", "UntagResource", map[string]string{"team": "a"}, nil, []string{"team"})
+	read()
+	expect("untagged", "ReadResource", nil, nil, nil)
 }
 
 // panics is a SessionMaker with a mistake in it.
