@@ -17,7 +17,14 @@ import (
 func narrowed(t *testing.T, access search.Access) *server {
 	t.Helper()
 	// All versions are of one millisecond: none may stand for another.
-	s := inMemory(t, func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) })
+	return narrow(t, inMemory(t, stopped), access)
+}
+
+func stopped() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// narrow fills the store and puts the grant on.
+func narrow(t *testing.T, s *server, access search.Access) *server {
+	t.Helper()
 	for _, id := range []string{"mine", "theirs"} {
 		secret := map[string]string{"mine": "open", "theirs": "SECRET"}[id]
 		s.must(t, "PUT", "/Patient/"+id, `{"resourceType":"Patient","id":"`+id+`","name":[{"family":"`+secret+`"}],
@@ -133,7 +140,13 @@ var sealed = regexp.MustCompile(`page=[A-Za-z0-9_-]+`)
 // What looks at many resources shows nothing of the hidden ones, and counts
 // none of them.
 func TestNothingHiddenIsShown(t *testing.T) {
-	s := narrowed(t, search.Read|search.Search)
+	t.Run("memory", func(t *testing.T) { nothingHiddenIsShown(t, narrowed(t, search.Read|search.Search)) })
+	t.Run("disk", func(t *testing.T) {
+		nothingHiddenIsShown(t, narrow(t, embedded(t, stopped), search.Read|search.Search))
+	})
+}
+
+func nothingHiddenIsShown(t *testing.T, s *server) {
 	tests := []struct {
 		target  string
 		total   string // "" is not asked

@@ -44,11 +44,12 @@ type server struct {
 	touched []audit.Target
 }
 
-func newServer(t testing.TB) *server {
-	t.Helper()
+func newServer(t testing.TB) *server { return inMemory(t, ticking()) }
+
+// ticking is a clock that goes a second each time it is looked at.
+func ticking() func() time.Time {
 	var ticks atomic.Int64
-	clock := func() time.Time { return time.Date(2026, 1, 1, 0, 0, int(ticks.Add(1)), 0, time.UTC) }
-	return inMemory(t, clock)
+	return func() time.Time { return time.Date(2026, 1, 1, 0, 0, int(ticks.Add(1)), 0, time.UTC) }
 }
 
 func inMemory(t testing.TB, clock func() time.Time) *server {
@@ -57,9 +58,11 @@ func inMemory(t testing.TB, clock func() time.Time) *server {
 }
 
 // onDisk is a server over the embedded engine.
-func onDisk(t testing.TB) *server {
+func onDisk(t testing.TB) *server { return embedded(t, ticking()) }
+
+func embedded(t testing.TB, clock func() time.Time) *server {
 	t.Helper()
-	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Clock: clock, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // The scenes of testdata: readable tests of the data plane, each against an
-// empty store of its own.
+// empty store of its own, on the twin and on the embedded engine.
 //
 //	== name (section of the specification that it proves)
 //	> PUT /Patient/a            a request: method and target below r4
@@ -40,7 +40,8 @@ func TestScenes(t *testing.T) {
 			for i, text := range strings.Split("\n"+string(raw), "\n== ") {
 				name, steps, _ := strings.Cut(text, "\n")
 				if i > 0 {
-					t.Run(name, func(t *testing.T) { runScene(t, steps) })
+					t.Run(name, func(t *testing.T) { runScene(t, newServer(t), steps) })
+					t.Run(name+" on disk", func(t *testing.T) { runScene(t, onDisk(t), steps) })
 				}
 			}
 		})
@@ -59,8 +60,8 @@ type scene struct {
 // longList is many ids that nobody has.
 var longList = strings.TrimSuffix(strings.Repeat("00000000-0000-4000-8000-999999999999,", 2000), ",")
 
-func runScene(t *testing.T, text string) {
-	s := &scene{t: t, server: newServer(t), kept: map[string]string{"base": base, "long": longList}}
+func runScene(t *testing.T, server *server, text string) {
+	s := &scene{t: t, server: server, kept: map[string]string{"base": base, "long": longList}}
 	for line := range strings.SplitSeq(text, "\n") {
 		switch {
 		case strings.HasPrefix(line, "#"), strings.TrimSpace(line) == "" && len(s.request) == 0:

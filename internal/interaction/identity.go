@@ -138,7 +138,11 @@ func (l *lookup) one() (plan.Key, bool) {
 // look finds what criteria match, once for the same criteria, and has the commit
 // check that it is still so.
 func (t *txn) look(ctx context.Context, typ plan.Type, query string) (*lookup, error) {
-	id := t.Registry.Name(typ) + "?" + query
+	pairs, err := search.ParsePairs(query)
+	if err != nil {
+		return nil, err
+	}
+	id := t.Registry.Name(typ) + "?" + search.Encode(pairs) // however they were percent-encoded
 	if known, ok := t.lookups[id]; ok {
 		return known, nil
 	}
