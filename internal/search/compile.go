@@ -393,7 +393,11 @@ func (c *compiler) quantity(p *Param, v QuantityValue) plan.Node {
 	if v.Code == "" {
 		return append(c.points(v, p.At(Main), nil), ranges...)
 	}
-	return append(c.points(v, p.At(Code), code[:]), ranges...)
+	exact := append(c.points(v, p.At(Code), code[:]), ranges...)
+	if base, dimension, ok := v.inBase(c.env.Key); ok {
+		return append(onAll(base.spans(), p.At(Canonical), p.At(CanonicalEnd), dimension[:]), exact...)
+	}
+	return exact
 }
 
 // points asks for points with a system behind.

@@ -268,30 +268,36 @@ func (c *compiler) referenceAsks(v ReferenceValue) []ask {
 }
 
 func (c *compiler) quantityAsks(v QuantityValue, tight bool) []ask {
-	spans := v.spans()
+	spans := NumberValue.spans
 	if tight {
-		spans = v.pointSpans()
+		spans = NumberValue.pointSpans
 	}
 	if !v.Unit {
-		return spanAsks(spans, formInterval, formEnd, nil)
+		return spanAsks(spans(v.NumberValue), formInterval, formEnd, nil)
 	}
 	code := c.env.Key.Sum(domainUnitCode, v.Code)
-	if v.System == "" {
-		asks := spanAsks(spans, formUnitCode, formCodeEnd, code[:])
-		for i := range asks {
-			asks[i].slots = 1
+	inUnit := spanAsks(spans(v.NumberValue), formUnitCode, formCodeEnd, code[:])
+	if tight {
+		for i := range inUnit {
+			inUnit[i].slots = 1
 		}
-		return asks
 	}
-	if !tight {
+	if v.System == "" {
+		return inUnit
+	}
+	if tight {
+		system := slot(c.env.Key, v.System)
+		for i := range inUnit {
+			inUnit[i].system = &system
+		}
+	} else {
 		unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
-		return spanAsks(spans, formUnit, formUnitEnd, unit[:])
+		inUnit = spanAsks(spans(v.NumberValue), formUnit, formUnitEnd, unit[:])
 	}
-	asks, system := spanAsks(spans, formUnitCode, formCodeEnd, code[:]), slot(c.env.Key, v.System)
-	for i := range asks {
-		asks[i].slots, asks[i].system = 1, &system
+	if base, dimension, ok := v.inBase(c.env.Key); ok {
+		inUnit = append(inUnit, spanAsks(spans(base), formCanonical, formCanonicalEnd, dimension[:])...)
 	}
-	return asks
+	return inUnit
 }
 
 func spanAsks(spans []span, main, end byte, exact []byte) []ask {

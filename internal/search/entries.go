@@ -19,11 +19,12 @@ import (
 //	entries := e.Done()
 //	e.Reset() // for the next resource
 type Entries struct {
-	key   plan.HashKey
-	marks []mark
-	arena []byte // values, one after the other
-	item  item   // the composite in the making
-	known [knownSystems]knownSystem
+	key      plan.HashKey
+	marks    []mark
+	arena    []byte // values, one after the other
+	item     item   // the composite in the making
+	known    [knownSystems]knownSystem
+	measures [knownMeasures]knownMeasure
 }
 
 // knownSystem is a system and its hash: a store's resources name the same few
@@ -216,9 +217,8 @@ func (e *Entries) Quantity(p *Param, a Amount) {
 		h := e.key.Sum(domainUnitCode, a.Unit)
 		e.amount(p, Code, CodeEnd, h[:], "", a)
 	}
-	if to, ok := canonical(a); ok {
-		h := e.key.Sum(domainCanonical, to.Code)
-		e.amount(p, Canonical, CanonicalEnd, h[:], "", to)
+	if m, ok := e.measure(a); ok {
+		e.amount(p, Canonical, CanonicalEnd, m.hash[:], "", m.bring(a))
 	}
 }
 

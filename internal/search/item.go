@@ -166,9 +166,8 @@ func (e *Entries) AmountForm(a Amount) {
 		h := e.key.Sum(domainUnitCode, a.Unit)
 		e.amountForm(form{is: formUnitCode, tight: tight, slots: 1}, formCodeEnd, h[:], a)
 	}
-	if to, ok := canonical(a); ok {
-		h := e.key.Sum(domainCanonical, to.Code)
-		e.amountForm(form{is: formCanonical, tight: tight}, formCanonicalEnd, h[:], to)
+	if m, ok := e.measure(a); ok {
+		e.amountForm(form{is: formCanonical, tight: tight}, formCanonicalEnd, m.hash[:], m.bring(a))
 	}
 }
 

@@ -340,11 +340,22 @@ func (g *Questions) number(v value) string {
 	return s
 }
 
+// sameDimension are units to ask by, for units that Synthea and HL7's examples
+// have.
+var sameDimension = map[string][]string{
+	"mg/dL": {"g/L", "mg/L"}, "kg": {"g", "[lb_av]"}, "cm": {"m", "[in_i]"}, "mm[Hg]": {"kPa"}, "%": {"1", "[ppth]"},
+	"/min": {"Hz", "/s"}, "g/dL": {"g/L", "kg/m3"}, "mmol/L": {"mol/L", "umol/mL"}, "10*3/uL": {"10*9/L", "/L"},
+	"Cel": {"K", "[degF]"}, "{score}": {"1"}, "kg/m2": {"g/cm2"}, "g": {"mg", "kg"}, "mg": {"g", "ug"},
+}
+
 func (g *Questions) unit(v value) string {
 	o, _ := v.json.(object)
 	system, code, unit := search.Escape(str(o, "system")), search.Escape(str(o, "code")), search.Escape(str(o, "unit"))
 	if v.typ == "Money" {
 		system, code = "urn:iso:std:iso:4217", search.Escape(str(o, "currency"))
+	}
+	if others := sameDimension[code]; system == search.Escape(ucumSystem) && len(others) > 0 && g.one(2) {
+		return "|" + system + "|" + pick(g.rng, others)
 	}
 	return pick(g.rng, []string{"", "", "||" + code, "||" + unit, "|" + system + "|" + code, "|" + system + "|" + code, "|" + system + "|"})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/search/ucum"
 )
 
 // one reports whether an element meets a value that is no composite.
@@ -477,12 +478,39 @@ func quantityMeets(v value, low, high float64, wanted search.QuantityValue) bool
 	if v.typ == "Money" {
 		system, code = "urn:iso:std:iso:4217", str(o, "currency")
 	}
+	if unitMeets(system, code, unit, wanted) && numberMeets(low, high, wanted.NumberValue) {
+		return true
+	}
+	return system == ucumSystem && wanted.System == ucumSystem && convertedMeets(low, high, code, wanted)
+}
+
+func unitMeets(system, code, unit string, wanted search.QuantityValue) bool {
 	switch {
 	case !wanted.Unit:
-	case wanted.System == "" && wanted.Code != code && wanted.Code != unit,
-		wanted.System != "" && wanted.System != system,
-		wanted.System != "" && wanted.Code != "" && wanted.Code != code:
+		return true
+	case wanted.System == "":
+		return wanted.Code == code || wanted.Code == unit
+	}
+	return wanted.System == system && (wanted.Code == "" || wanted.Code == code)
+}
+
+const ucumSystem = "http://unitsofmeasure.org"
+
+// convertedMeets compares in base units, unless the value is stated to more
+// digits than these keep.
+func convertedMeets(low, high float64, code string, wanted search.QuantityValue) bool {
+	has, ok1 := ucum.Parse(code)
+	asks, ok2 := ucum.Parse(wanted.Code)
+	if !ok1 || !ok2 || has.Dimension() != asks.Dimension() {
 		return false
 	}
-	return numberMeets(low, high, wanted.NumberValue)
+	v := wanted.NumberValue
+	for _, n := range []*float64{&v.Value, &v.Low, &v.High, &v.ApproxLow, &v.ApproxHigh} {
+		if *n, ok1 = asks.Base(*n); !ok1 {
+			return false
+		}
+	}
+	low, ok1 = has.Base(low)
+	high, ok2 = has.Base(high)
+	return ok1 && ok2 && v.Low < v.Value && v.Value < v.High && numberMeets(low, high, v)
 }
