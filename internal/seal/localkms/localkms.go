@@ -146,6 +146,20 @@ func ask[T any](k *KMS, question func(*ring) (T, error)) (T, error) {
 		var zero T
 		return zero, err
 	}
+	answer, err := question(k.ring)
+	if !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Forbidden) {
+		return answer, err
+	}
+	// A refusal is worth a look at the file: the operator may have made or
+	// enabled the key a moment ago.
+	before := k.ring
+	k.looked = time.Time{}
+	if err := k.look(); err != nil {
+		return answer, err
+	}
+	if k.ring == before {
+		return answer, err
+	}
 	return question(k.ring)
 }
 

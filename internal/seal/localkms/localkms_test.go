@@ -369,19 +369,18 @@ func TestKeyFileIsPrivate(t *testing.T) {
 	}
 }
 
-// What another process changes, a running server sees within LookEvery, and
-// looks no more often.
+// What another process changes, a running server sees within LookEvery; before it
+// says no, at once.
 func TestChangesOfAnotherProcessAreSeen(t *testing.T) {
 	server, c, path := openNew(t)
 	cli := openAt(t, path, c)
 	key := created(t, cli)
-	if _, err := server.Resolve(t.Context(), key.ID); !fault.Is(err, fault.NotFound) {
-		t.Errorf("looked too soon: %v", err)
-	}
-	c.turn(LookEvery)
 	_, wrapped := generated(t, server, key.ID)
 	if _, err := cli.Disable(key.ID); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := server.Unwrap(t.Context(), wrapped, storeContext); err != nil {
+		t.Errorf("looked too soon: %v", err)
 	}
 	c.turn(LookEvery)
 	if _, err := server.Unwrap(t.Context(), wrapped, storeContext); !fault.Is(err, fault.Forbidden) {
@@ -684,4 +683,21 @@ func FuzzKeyFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNewAliasIsSeenAtOnce: a name that another process gave is found although it
+// is not yet time to look at the file.
+func TestNewAliasIsSeenAtOnce(t *testing.T) {
+	server, c, path := openNew(t)
+	cli := openAt(t, path, c)
+	if _, err := server.Resolve(t.Context(), "alias/new"); !fault.Is(err, fault.NotFound) {
+		t.Fatalf("before it is there: %v", err)
+	}
+	key := created(t, cli)
+	if _, err := cli.CreateAlias("alias/new", key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := server.Resolve(t.Context(), "alias/new"); err != nil || info.ARN != key.ARN {
+		t.Errorf("%v, %v, want %s", info.ARN, err, key.ARN)
+	}
 }
