@@ -250,7 +250,12 @@ const systemStore store.ID = "system"
 func newWorld(t testing.TB) *World {
 	t.Helper()
 	clock := NewClock()
-	engine := memory.New(memory.Options{Clock: clock.Now, Rand: rand.Reader})
+	return newWorldOn(t, clock, memory.New(memory.Options{Clock: clock.Now, Rand: rand.Reader}))
+}
+
+// newWorldOn makes a world over another engine.
+func newWorldOn(t testing.TB, clock *Clock, engine store.Engine) *World {
+	t.Helper()
 	key, err := seal.NewDataKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
