@@ -29,28 +29,32 @@ func wantDone(t *testing.T, out string) {
 func TestBoto3(t *testing.T) {
 	t.Parallel()
 	python := filepath.Join(pythonBin(t), "python")
-	s := start(t)
+	s := start(t, fewPatients(t)...)
 	wantDone(t, s.program(python, "testdata/boto3_scene.py"))
 }
 
-// The AWS SDK for JavaScript v3: testdata/sdk_scene.mjs, copied beside the
-// packages, which Node looks for there.
+// The AWS SDK for JavaScript v3: testdata/sdk_scene.mjs.
 func TestJavaScriptSDK(t *testing.T) {
 	t.Parallel()
-	modules := nodeModules(t)
+	wantDone(t, start(t, fewPatients(t)...).script("testdata/sdk_scene.mjs"))
+}
+
+// script runs a Node.js script and gives its output. It runs as a copy beside
+// the packages, where Node looks for them.
+func (s *server) script(path string) string {
+	s.t.Helper()
+	modules, err := filepath.Abs(filepath.Join(nodeModules(s.t), "node_modules"))
+	s.must(err)
 	node, err := exec.LookPath("node")
 	if err != nil {
-		lacking(t, "node is not installed")
+		lacking(s.t, "node is not installed")
 	}
-	s := start(t)
-	folder := t.TempDir()
-	scene, err := os.ReadFile("testdata/sdk_scene.mjs")
+	folder := s.t.TempDir()
+	text, err := os.ReadFile(path)
 	s.must(err)
-	absolute, err := filepath.Abs(filepath.Join(modules, "node_modules"))
-	s.must(err)
-	s.must(os.Symlink(absolute, filepath.Join(folder, "node_modules")))
-	s.must(os.WriteFile(filepath.Join(folder, "scene.mjs"), scene, 0o600))
-	wantDone(t, s.program(node, filepath.Join(folder, "scene.mjs")))
+	s.must(os.Symlink(modules, filepath.Join(folder, "node_modules")))
+	s.must(os.WriteFile(filepath.Join(folder, "script.mjs"), text, 0o600))
+	return s.program(node, filepath.Join(folder, "script.mjs"))
 }
 
 // awsCLI runs the AWS CLI's healthlake commands.
@@ -159,7 +163,7 @@ func (a awsCLI) deletion(id string) {
 // The AWS SDK for Go v2, which has no waiters for HealthLake.
 func TestGoSDK(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, fewPatients(t)...)
 	client := s.goSDK(s.Key)
 	ctx := t.Context()
 	made, err := client.CreateFHIRDatastore(ctx, &healthlake.CreateFHIRDatastoreInput{
@@ -262,13 +266,7 @@ func (s *server) goErrors(client *healthlake.Client) {
 // curl signs too, since 7.75.
 func TestCurl(t *testing.T) {
 	t.Parallel()
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		lacking(t, "curl is not installed")
-	}
-	if help, _ := exec.Command(curl, "--help", "all").Output(); !strings.Contains(string(help), "--aws-sigv4") {
-		lacking(t, "curl knows no --aws-sigv4")
-	}
+	curl := curlThatSigns(t)
 	s := start(t)
 	d := s.store(nil)
 	signed := func(args ...string) string {
@@ -291,4 +289,16 @@ func TestCurl(t *testing.T) {
 	if dig(listed, "DatastorePropertiesList", 0, "DatastoreId") != d.id {
 		t.Errorf("listed %v", listed)
 	}
+}
+
+func curlThatSigns(t *testing.T) string {
+	t.Helper()
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		lacking(t, "curl is not installed")
+	}
+	if help, err := exec.Command(curl, "--help", "all").Output(); err != nil || !strings.Contains(string(help), "--aws-sigv4") {
+		lacking(t, "curl knows no --aws-sigv4")
+	}
+	return curl
 }

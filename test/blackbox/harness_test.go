@@ -134,6 +134,17 @@ func (s *server) store(members map[string]any) *datastore {
 	return &datastore{server: s, id: made.DatastoreID}
 }
 
+// fewPatients are flags for a server whose preloads take milliseconds: where a
+// test is about the client, not about the preload.
+func fewPatients(t testing.TB) []string {
+	t.Helper()
+	folder, err := filepath.Abs("testdata/few")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--synthea-dir", folder}
+}
+
 // synthea asks for a store with patients in it.
 var synthea = map[string]any{"PreloadDataConfig": map[string]any{"PreloadDataType": "SYNTHEA"}}
 
