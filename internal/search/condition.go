@@ -54,7 +54,6 @@ var notYet = map[string]string{
 	"_text":    "search in narratives is not offered by this server",
 	"_content": "search in whole resources is not offered by this server",
 	"_filter":  "_filter is not offered by this server",
-	"_list":    "_list is not offered by this server",
 	"_query":   "named queries are not offered by this server",
 }
 
@@ -281,6 +280,8 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 		return URIValue(unescape(text)), ""
 	case KindComposite:
 		return p.parseComposite(param, text)
+	case KindPosition:
+		return parsePosition(text)
 	}
 	return nil, "belongs to a parameter that is not offered by this server"
 }

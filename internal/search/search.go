@@ -38,9 +38,10 @@ const (
 	KindQuantity
 	KindURI
 	KindSpecial
+	KindPosition // Location.near, a special parameter in R4
 )
 
-var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special"}
+var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special", "special"}
 
 func (k Kind) String() string {
 	if int(k) >= len(kindNames) {
@@ -141,7 +142,8 @@ type Registry interface {
 	// Param finds the parameter of that code on a type, those of every resource
 	// ("_tag") included.
 	Param(t plan.Type, code string) (*Param, bool)
-	// Codes lists the parameters of a type, for messages.
+	// Codes lists the parameters of a type, for messages and statements, but for
+	// those that R4 calls special: their values have forms of their own.
 	Codes(t plan.Type) []string
 	// Type finds a resource type by name.
 	Type(name string) (plan.Type, bool)

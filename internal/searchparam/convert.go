@@ -25,6 +25,8 @@ var (
 	nameReference  = fhir.Intern("reference")
 	nameIdentifier = fhir.Intern("identifier")
 	nameID         = fhir.Intern("id")
+	nameLatitude   = fhir.Intern("latitude")
+	nameLongitude  = fhir.Intern("longitude")
 )
 
 // convert makes the entries of one value. Types that R4 gives no meaning under
@@ -292,4 +294,18 @@ func (w *worker) rangeAmount(n fhir.Node) (search.Amount, bool) {
 		return low, false
 	}
 	return low, true
+}
+
+// position reads Location.position.
+func (w *worker) position(as element, n fhir.Node) (search.Position, bool) {
+	if as != elementPosition {
+		return search.Position{}, false
+	}
+	latitude, ok1 := w.number(n.GetName(nameLatitude))
+	longitude, ok2 := w.number(n.GetName(nameLongitude))
+	at := search.Position{Latitude: latitude, Longitude: longitude}
+	if ok1 && ok2 && !at.Valid() {
+		w.warn(n, "is no position in degrees")
+	}
+	return at, ok1 && ok2 && at.Valid()
 }

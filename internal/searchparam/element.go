@@ -26,6 +26,7 @@ const (
 	elementQuantity
 	elementRange
 	elementMoney
+	elementPosition // Location.position
 )
 
 var elements = map[string]element{
@@ -35,6 +36,7 @@ var elements = map[string]element{
 	"canonical": elementCanonical, "date": elementDate, "dateTime": elementDate, "instant": elementDate,
 	"Period": elementPeriod, "Timing": elementTiming, "decimal": elementNumber, "integer": elementNumber,
 	"positiveInt": elementNumber, "unsignedInt": elementNumber, "Range": elementRange, "Money": elementMoney,
+	"Location.position": elementPosition,
 }
 
 // elementOf settles a type by its name.

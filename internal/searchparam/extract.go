@@ -160,6 +160,12 @@ func (w *worker) take(t *taker, n fhir.Node) {
 			w.found[t.index] = foundFalse
 			return
 		}
+	case x.param.Kind == search.KindPosition:
+		at, ok := w.position(t.as, n)
+		if !ok {
+			return
+		}
+		w.entries.Position(x.param, at)
 	case x.param.Kind == search.KindComposite:
 		if !w.composite(x.param, t.parts, n) {
 			return

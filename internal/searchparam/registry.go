@@ -38,7 +38,9 @@ func NewRegistry() *Registry {
 	r.shareEntries()
 	for _, t := range r4.ResourceTypes() {
 		for _, p := range r4.Params(t) {
-			r.codes[t] = append(r.codes[t], p.Code)
+			if kind := r.params[p].Kind; kind != search.KindSpecial && kind != search.KindPosition {
+				r.codes[t] = append(r.codes[t], p.Code)
+			}
 		}
 	}
 	return r
@@ -50,8 +52,11 @@ var storeParams = map[string]bool{"_id": true, "_lastUpdated": true}
 
 func describe(p *r4.SearchParam) *search.Param {
 	kind := search.KindOf(p.Type.String())
-	if p.Expression == "" || isPosition(p) {
+	switch {
+	case p.Expression == "":
 		kind = search.KindSpecial // nothing in the resource says it by itself
+	case p.Type == r4.ParamSpecial:
+		kind = search.KindPosition // Location.near; R4 has no other with an expression
 	}
 	param := &search.Param{Code: p.Code, Number: p.Number, Kind: kind, Targets: slices.Clone(p.Targets), Usual: usual(p)}
 	if kind == search.KindToken {
@@ -120,8 +125,6 @@ func boundSets(p *r4.SearchParam) []*r4.ValueSet {
 	return sets
 }
 
-func isPosition(p *r4.SearchParam) bool { return p.Type == r4.ParamSpecial }
-
 // Param finds a parameter of a type.
 func (r *Registry) Param(t plan.Type, code string) (*search.Param, bool) {
 	p, ok := r4.Param(t, code)
@@ -131,7 +134,7 @@ func (r *Registry) Param(t plan.Type, code string) (*search.Param, bool) {
 	return r.params[p], true
 }
 
-// Codes lists the parameters of a type by name.
+// Codes lists the parameters of a type by name, special ones left out.
 func (r *Registry) Codes(t plan.Type) []string { return r.codes[t] }
 
 // Type finds a resource type by name.
