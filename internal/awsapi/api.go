@@ -53,8 +53,8 @@ type Sealer interface {
 	Open(sealed, purpose string) ([]byte, error)
 }
 
-// operation decodes its own input and returns its output shape.
-type operation func(a *API, ctx context.Context, body []byte) (any, error)
+// operation decodes its own input into a Request that is yet to be allowed.
+type operation func(a *API, body []byte) (*Request, error)
 
 var operations = map[string]operation{
 	"CreateFHIRDatastore":   call((*API).createFHIRDatastore),
@@ -67,14 +67,20 @@ var operations = map[string]operation{
 	"ListTagsForResource":   call((*API).listTagsForResource),
 }
 
+// shape is an operation's input, which says what it is about.
+type shape[In any] interface {
+	*In
+	subject() Subject
+}
+
 // call turns a typed operation into one over bytes.
-func call[In, Out any](op func(*API, context.Context, *In) (Out, error)) operation {
-	return func(a *API, ctx context.Context, body []byte) (any, error) {
+func call[In any, P shape[In], Out any](op func(*API, context.Context, *In) (Out, error)) operation {
+	return func(a *API, body []byte) (*Request, error) {
 		in := new(In)
 		if err := decode(body, in); err != nil {
 			return nil, err
 		}
-		return op(a, ctx, in)
+		return &Request{P(in).subject(), func(ctx context.Context) (any, error) { return op(a, ctx, in) }}, nil
 	}
 }
 
@@ -111,37 +117,57 @@ type Subject struct {
 	TagKeys   []string          // tags that it would take away
 }
 
-// ReadSubject reads as much of a body as says what it is about. A body that
-// cannot be read is about nothing; the operation itself will refuse it.
-func ReadSubject(body []byte) Subject {
-	var in struct {
-		DatastoreId, ResourceARN string
-		Tags                     []struct{ Key, Value string }
-		TagKeys                  []string
+// aboutStore is the subject of a request about one data store.
+func aboutStore(id *string) Subject {
+	if !arn.IsDatastoreID(value(id)) {
+		return Subject{} // no data store has such an id
 	}
-	if err := jsonv2.Unmarshal(body, &in); err != nil {
-		return Subject{}
-	}
-	about := Subject{TagKeys: in.TagKeys}
-	if name, err := arn.ParseDatastore(in.ResourceARN); err == nil {
-		about.Datastore = name.ID
-	}
-	if arn.IsDatastoreID(in.DatastoreId) {
-		about.Datastore = in.DatastoreId
-	}
-	if len(in.Tags) > 0 {
-		about.Tags = make(map[string]string, len(in.Tags))
-	}
-	for _, t := range in.Tags {
-		about.Tags[t.Key] = t.Value
-	}
-	return about
+	return Subject{Datastore: *id}
 }
 
-// Serve answers one verified request whose body was read, and says which data
-// store the answer is about, where it is about one.
-func (a *API) Serve(w http.ResponseWriter, r *http.Request, body []byte) (datastoreID string, err error) {
-	out, err := a.do(r, body)
+// aboutResource is the subject of a request that names a data store by its ARN.
+func aboutResource(name *string) Subject {
+	parsed, err := arn.ParseDatastore(value(name))
+	if err != nil {
+		return Subject{}
+	}
+	return Subject{Datastore: parsed.ID}
+}
+
+func (s Subject) withTags(tags []tag) Subject {
+	if len(tags) > 0 {
+		s.Tags = make(map[string]string, len(tags))
+	}
+	for _, t := range tags {
+		s.Tags[value(t.Key)] = value(t.Value)
+	}
+	return s
+}
+
+// Request is one operation, decoded: what the caller allows is exactly what is
+// carried out.
+type Request struct {
+	Subject Subject
+	run     func(context.Context) (any, error)
+}
+
+// Read decodes a verified request whose body was read.
+func (a *API) Read(r *http.Request, body []byte) (*Request, error) {
+	name, err := Operation(r)
+	if err != nil {
+		return nil, err
+	}
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || media != contentType {
+		return nil, fault.New(fault.MediaType, "awsapi", "Content-Type must be %s", contentType)
+	}
+	return operations[name](a, body)
+}
+
+// Serve carries a request out and answers it, and says which data store the
+// answer is about, where it is about one.
+func (q *Request) Serve(ctx context.Context, w http.ResponseWriter) (datastoreID string, err error) {
+	out, err := q.run(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -156,18 +182,6 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, body []byte) (datast
 	w.WriteHeader(http.StatusOK)
 	_, err = w.Write(raw)
 	return datastoreID, fault.Wrap(fault.Canceled, "awsapi.Serve", err)
-}
-
-func (a *API) do(r *http.Request, body []byte) (any, error) {
-	name, err := Operation(r)
-	if err != nil {
-		return nil, err
-	}
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || media != contentType {
-		return nil, fault.New(fault.MediaType, "awsapi", "Content-Type must be %s", contentType)
-	}
-	return operations[name](a, r.Context(), body)
 }
 
 // WriteFault answers with an exception.

@@ -38,6 +38,8 @@ func (a *API) answer(d *datastore.Datastore) datastoreAnswer {
 	return datastoreAnswer{d.ID, d.ARN, string(d.Status), a.Endpoint(d.ID)}
 }
 
+func (in *createFHIRDatastoreRequest) subject() Subject { return Subject{}.withTags(in.Tags) }
+
 func (in *createFHIRDatastoreRequest) check() error {
 	var f findings
 	datastoreName.check(&f, "datastoreName", in.DatastoreName)
@@ -85,6 +87,8 @@ func (a *API) createFHIRDatastore(ctx context.Context, in *createFHIRDatastoreRe
 }
 
 type datastoreIDRequest struct{ DatastoreId *string }
+
+func (in *datastoreIDRequest) subject() Subject { return aboutStore(in.DatastoreId) }
 
 func (in *datastoreIDRequest) check() error {
 	var f findings
@@ -135,6 +139,8 @@ type listFHIRDatastoresAnswer struct {
 	DatastorePropertiesList []datastoreProperties
 	NextToken               string `json:",omitempty"`
 }
+
+func (in *listFHIRDatastoresRequest) subject() Subject { return Subject{} }
 
 func (in *listFHIRDatastoresRequest) check() error {
 	var f findings
@@ -245,6 +251,8 @@ type updateFHIRDatastoreRequest struct {
 	IdentityProviderConfiguration *identityProviderConfiguration
 	BackupConfiguration           *backupConfiguration
 }
+
+func (in *updateFHIRDatastoreRequest) subject() Subject { return aboutStore(in.DatastoreId) }
 
 func (in *updateFHIRDatastoreRequest) check() error {
 	var f findings

@@ -196,26 +196,51 @@ func TestInternalFaults(t *testing.T) {
 	}
 }
 
+// TestSubject: what is allowed is what is carried out. Members that are not the
+// operation's own are not looked at, and a body that cannot be read is refused
+// before anybody is asked.
 func TestSubject(t *testing.T) {
-	for body, want := range map[string]string{
-		`{"DatastoreId":"` + anID + `"}`:            anID,
-		`{"ResourceARN":"` + anARN + `","Tags":[]}`: anID,
-		`{"DatastoreId":"Jane Doe"}`:                "",
-		`{"DatastoreId":7}`:                         "",
-		`{}`:                                        "",
-		`{`:                                         "",
-		``:                                          "",
-		`{"ResourceARN":"arn:aws:s3:::b"}`:          "",
-		`{"DatastoreTypeVersion":"R4","DatastoreName":"` + anID + `"}`: "",
+	const other = "ffffffffffffffffffffffffffffffff"
+	for _, c := range []struct{ operation, body, want string }{
+		{"DescribeFHIRDatastore", `{"DatastoreId":"` + anID + `"}`, anID},
+		{"DeleteFHIRDatastore", `{"DatastoreId":"` + anID + `","Tags":5,"ResourceARN":7}`, anID},
+		{"TagResource", `{"ResourceARN":"` + anARN + `","Tags":[]}`, anID},
+		{"UntagResource", `{"ResourceARN":"` + anARN + `","DatastoreId":"` + other + `"}`, anID},
+		{"ListTagsForResource", `{"ResourceARN":"` + anARN + `","DatastoreId":"` + other + `"}`, anID},
+		{"DescribeFHIRDatastore", `{"DatastoreId":"Jane Doe"}`, ""},
+		{"DescribeFHIRDatastore", `{}`, ""},
+		{"TagResource", `{"ResourceARN":"arn:aws:s3:::b"}`, ""},
+		{"CreateFHIRDatastore", `{"DatastoreTypeVersion":"R4","DatastoreName":"` + anID + `","DatastoreId":"` + anID + `"}`, ""},
+		{"DescribeFHIRDatastore", `{"DatastoreId":7}`, "refused"},
+		{"DescribeFHIRDatastore", `{`, "refused"},
+		{"DescribeFHIRDatastore", ``, "refused"},
 	} {
-		if got := awsapi.ReadSubject([]byte(body)).Datastore; got != want {
-			t.Errorf("%s: %q, want %q", body, got, want)
+		got := "refused"
+		if request, err := read(c.operation, c.body); err == nil {
+			got = request.Subject.Datastore
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %q, want %q", c.operation, c.body, got, c.want)
 		}
 	}
-	got := awsapi.ReadSubject([]byte(`{"Tags":[{"Key":"a","Value":"1"},{"Key":"b"}],"TagKeys":["c"]}`))
-	if want := (awsapi.Subject{Tags: map[string]string{"a": "1", "b": ""}, TagKeys: []string{"c"}}); !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, want %+v", got, want)
+}
+
+func TestSubjectTags(t *testing.T) {
+	request, err := read("TagResource", `{"Tags":[{"Key":"a","Value":"1"},{"Key":"b"}],"TagKeys":["c"]}`)
+	if want := (awsapi.Subject{Tags: map[string]string{"a": "1", "b": ""}}); err != nil || !reflect.DeepEqual(request.Subject, want) {
+		t.Errorf("%+v, %v, want %+v", request, err, want)
 	}
+	request, err = read("UntagResource", `{"TagKeys":["c"]}`)
+	if want := (awsapi.Subject{TagKeys: []string{"c"}}); err != nil || !reflect.DeepEqual(request.Subject, want) {
+		t.Errorf("%+v, %v, want %+v", request, err, want)
+	}
+}
+
+func read(operation, body string) (*awsapi.Request, error) {
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r.Header.Set("Content-Type", "application/x-amz-json-1.0")
+	r.Header.Set("X-Amz-Target", "HealthLake."+operation)
+	return (&awsapi.API{}).Read(r, []byte(body))
 }
 
 // FuzzOperations: whatever the body, the answer is 200 or an exception, and

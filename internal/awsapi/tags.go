@@ -12,6 +12,10 @@ type tagResourceRequest struct {
 	Tags        []tag
 }
 
+func (in *tagResourceRequest) subject() Subject {
+	return aboutResource(in.ResourceARN).withTags(in.Tags)
+}
+
 func (in *tagResourceRequest) check() error {
 	var f findings
 	requiredText(&f, "resourceARN", in.ResourceARN, resourceARN)
@@ -32,6 +36,12 @@ func (a *API) tagResource(ctx context.Context, in *tagResourceRequest) (empty, e
 type untagResourceRequest struct {
 	ResourceARN *string
 	TagKeys     []string
+}
+
+func (in *untagResourceRequest) subject() Subject {
+	about := aboutResource(in.ResourceARN)
+	about.TagKeys = in.TagKeys
+	return about
 }
 
 func (in *untagResourceRequest) check() error {
@@ -55,6 +65,8 @@ func (a *API) untagResource(ctx context.Context, in *untagResourceRequest) (empt
 }
 
 type listTagsForResourceRequest struct{ ResourceARN *string }
+
+func (in *listTagsForResourceRequest) subject() Subject { return aboutResource(in.ResourceARN) }
 
 type listTagsForResourceAnswer struct{ Tags []tag }
 

@@ -93,8 +93,12 @@ func newID() string {
 // ServeHTTP is the API behind no door.
 func (w *world) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
+	var request *awsapi.Request
 	if err == nil {
-		_, err = w.api.Serve(out, r, body)
+		request, err = w.api.Read(r, body)
+	}
+	if err == nil {
+		_, err = request.Serve(r.Context(), out)
 	}
 	if err != nil {
 		awsapi.WriteFault(out, err)

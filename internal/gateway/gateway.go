@@ -211,10 +211,14 @@ func (g *Gateway) serveControl(x *exchange) error {
 	if err := g.Limiter.Control(x.began); err != nil {
 		return err
 	}
-	if err := g.allow(x, "*", awsapi.ReadSubject(body)); err != nil {
+	request, err := g.Control.Read(x.r, body)
+	if err != nil {
 		return err
 	}
-	about, err := g.Control.Serve(x.w, x.r, body)
+	if err := g.allow(x, "*", request.Subject); err != nil {
+		return err
+	}
+	about, err := request.Serve(x.r.Context(), x.w)
 	if about != "" {
 		x.datastore = about
 	}
