@@ -5,8 +5,8 @@ import (
 )
 
 // numberFunction makes a function on one number; it is empty where the number
-// or an argument is, and where there is no result.
-func numberFunction(min, max int, do func(d *apd.Decimal, args []*apd.Decimal) (Value, bool)) function {
+// or an argument is, and where there is no result. cost counts its steps.
+func numberFunction(min, max, cost int, do func(d *apd.Decimal, args []*apd.Decimal) (Value, bool)) function {
 	return eager(min, max, func(e *eval, pos int, in []Value, lists [][]Value, out []Value) ([]Value, error) {
 		d, ok, err := e.decimal(pos, in)
 		if err != nil || !ok {
@@ -20,7 +20,7 @@ func numberFunction(min, max int, do func(d *apd.Decimal, args []*apd.Decimal) (
 			}
 			args = append(args, arg)
 		}
-		if err := e.cost(numberCost); err != nil {
+		if err := e.cost(cost); err != nil {
 			return out, err
 		}
 		if v, ok := do(d, args); ok {
@@ -30,9 +30,13 @@ func numberFunction(min, max int, do func(d *apd.Decimal, args []*apd.Decimal) (
 	})
 }
 
-// numberCost is what a function on numbers counts, because some take
-// microseconds.
-const numberCost = 20
+// What functions on numbers count: rounding takes well below a microsecond,
+// series some hundred, a power of a large number thousands.
+const (
+	roundingCost = 2
+	seriesCost   = 2000
+	powerCost    = 10_000
+)
 
 func (e *eval) decimal(pos int, items []Value) (*apd.Decimal, bool, error) {
 	v, ok, err := e.single(pos, items)
@@ -48,7 +52,7 @@ func (e *eval) decimal(pos int, items []Value) (*apd.Decimal, bool, error) {
 
 // whole makes a function that rounds to an integer.
 func whole(how apd.Rounder) function {
-	return numberFunction(0, 0, func(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) {
+	return numberFunction(0, 0, roundingCost, func(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) {
 		return integerResult(quantized(d, 0, how), 0)
 	})
 }
@@ -73,12 +77,12 @@ var mathFunctions = map[string]function{
 	"ceiling":  whole(apd.RoundCeiling),
 	"floor":    whole(apd.RoundFloor),
 	"truncate": whole(apd.RoundDown),
-	"round":    numberFunction(0, 1, round),
-	"exp":      numberFunction(0, 0, exponential),
-	"ln":       numberFunction(0, 0, func(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) { return logarithm(d, nil) }),
-	"log":      numberFunction(1, 1, func(d *apd.Decimal, a []*apd.Decimal) (Value, bool) { return logarithm(d, a[0]) }),
-	"power":    numberFunction(1, 1, func(d *apd.Decimal, a []*apd.Decimal) (Value, bool) { return power(d, a[0]) }),
-	"sqrt":     numberFunction(0, 0, squareRoot),
+	"round":    numberFunction(0, 1, roundingCost, round),
+	"exp":      numberFunction(0, 0, seriesCost, exponential),
+	"ln":       numberFunction(0, 0, seriesCost, func(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) { return logarithm(d, nil) }),
+	"log":      numberFunction(1, 1, seriesCost, func(d *apd.Decimal, a []*apd.Decimal) (Value, bool) { return logarithm(d, a[0]) }),
+	"power":    numberFunction(1, 1, powerCost, func(d *apd.Decimal, a []*apd.Decimal) (Value, bool) { return power(d, a[0]) }),
+	"sqrt":     numberFunction(0, 0, seriesCost, squareRoot),
 }
 
 func round(d *apd.Decimal, args []*apd.Decimal) (Value, bool) {
@@ -98,6 +102,14 @@ var precise = apd.Context{
 	MaxExponent: 4 * maxDecimalScale,
 	MinExponent: -4 * maxDecimalScale,
 	Rounding:    apd.RoundHalfUp,
+}
+
+// shortened is a number with no more digits than a result has: the time of a
+// series grows with them.
+func shortened(d *apd.Decimal) *apd.Decimal {
+	var r apd.Decimal
+	_, _ = precise.Round(&r, d) // a number in bounds stays in bounds
+	return &r
 }
 
 // settle rounds what precise computed, so that ln and powers that are whole
@@ -124,7 +136,7 @@ func exponential(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) {
 		return Value{}, false
 	}
 	var r apd.Decimal
-	c, _ := precise.Exp(&r, d)
+	c, _ := precise.Exp(&r, shortened(d))
 	return settle(&r, c)
 }
 
@@ -134,10 +146,10 @@ func logarithm(d, base *apd.Decimal) (Value, bool) {
 		return Value{}, false
 	}
 	var r apd.Decimal
-	c, _ := precise.Ln(&r, d)
+	c, _ := precise.Ln(&r, shortened(d))
 	if base != nil {
 		var b apd.Decimal
-		more, _ := precise.Ln(&b, base)
+		more, _ := precise.Ln(&b, shortened(base))
 		c |= more
 		if b.IsZero() {
 			return Value{}, false
@@ -160,7 +172,7 @@ func power(d, exponent *apd.Decimal) (Value, bool) {
 		}
 	}
 	var r apd.Decimal
-	c, err := precise.Pow(&r, d, exponent)
+	c, err := precise.Pow(&r, shortened(d), shortened(exponent))
 	if err != nil {
 		return Value{}, false
 	}
@@ -172,6 +184,6 @@ func squareRoot(d *apd.Decimal, _ []*apd.Decimal) (Value, bool) {
 		return Value{}, false
 	}
 	var r apd.Decimal
-	c, _ := precise.Sqrt(&r, d)
+	c, _ := precise.Sqrt(&r, shortened(d))
 	return settle(&r, c)
 }

@@ -25,7 +25,7 @@ func (e *eval) text(pos int, items []Value) (text string, ok bool, err error) {
 	if !ok {
 		return "", false, e.fail(pos, "a string was expected, not a %s", v.TypeName())
 	}
-	return text, true, nil
+	return text, true, e.cost(len(text) / charsPerItem)
 }
 
 // textFunction makes a function on a string; it is empty where the string or an
@@ -326,17 +326,30 @@ func (c *compiler) prepare(p *patterns, arg node) error {
 	return nil
 }
 
-func (e *eval) pattern(pos int, p *patterns, v Value) (*regexp.Regexp, error) {
+// pattern compiles a pattern that s is to be matched with.
+func (e *eval) pattern(pos int, p *patterns, v Value, s string) (*regexp.Regexp, error) {
 	text, err := e.textArg(pos, v)
 	if err != nil {
 		return nil, err
+	}
+	if last := p.last.Load(); last == nil || last.text != text {
+		if err := e.cost(min(len(text), maxPattern) * patternCost); err != nil {
+			return nil, err
+		}
 	}
 	re, ok := p.compile(text)
 	if !ok {
 		return nil, e.fail(pos, "%q is no regular expression (RE2)", clip(text))
 	}
-	return re, nil
+	return re, e.cost(len(s) * len(text) / matchesPerStep)
 }
+
+// What patterns count: a character of one may become thousands of states, and
+// matching takes time in proportion to the text and to the pattern.
+const (
+	patternCost    = 200
+	matchesPerStep = 10
+)
 
 func makeMatches(before, behind string) func(*compiler, call, fn) (fn, error) {
 	return func(c *compiler, n call, in fn) (fn, error) {
@@ -345,11 +358,11 @@ func makeMatches(before, behind string) func(*compiler, call, fn) (fn, error) {
 			return nil, err
 		}
 		return textFunction(1, 1, func(e *eval, pos int, s string, args []Value) (Value, bool, error) {
-			re, err := e.pattern(pos, p, args[0])
+			re, err := e.pattern(pos, p, args[0], s)
 			if err != nil {
 				return Value{}, false, err
 			}
-			return Boolean(re.MatchString(s)), true, e.cost(len(s) / charsPerItem)
+			return Boolean(re.MatchString(s)), true, nil
 		}).make(c, n, in)
 	}
 }
@@ -363,7 +376,7 @@ func makeReplaceMatches(c *compiler, n call, in fn) (fn, error) {
 		return nil, err
 	}
 	return textFunction(2, 2, func(e *eval, pos int, s string, args []Value) (Value, bool, error) {
-		re, err := e.pattern(pos, p, args[0])
+		re, err := e.pattern(pos, p, args[0], s)
 		if err != nil {
 			return Value{}, false, err
 		}

@@ -243,3 +243,11 @@ func show(values []fhirpath.Value) string {
 	}
 	return b.String() + "}"
 }
+
+func evaluate(src string, env *fhirpath.Env, root fhir.Node) ([]fhirpath.Value, error) {
+	x, err := fhirpath.Compile(src)
+	if err != nil {
+		return nil, err
+	}
+	return x.Eval(env, root)
+}

@@ -174,7 +174,7 @@ func (r *unitReader) annotation() bool {
 // symbol takes a number, or letters and [brackets].
 func (r *unitReader) symbol() string {
 	if r.rest != "" && isDigit(r.rest[0]) {
-		return r.cut(strings.IndexFunc(r.rest, func(c rune) bool { return !isDigit(byte(c)) && c != '*' && c != '^' }))
+		return r.cut(len(r.rest) - len(afterNumber(r.rest)))
 	}
 	inside := false
 	return r.cut(strings.IndexFunc(r.rest, func(c rune) bool {
@@ -189,6 +189,15 @@ func (r *unitReader) symbol() string {
 		}
 		return false
 	}))
+}
+
+// afterNumber is what follows digits, and the sign of 10* and 10^.
+func afterNumber(s string) string {
+	rest, _ := cutDigits(s)
+	if rest != "" && (rest[0] == '*' || rest[0] == '^') {
+		rest = rest[1:]
+	}
+	return rest
 }
 
 func (r *unitReader) cut(at int) string {
