@@ -147,17 +147,18 @@ type server struct {
 	log  *slog.Logger
 }
 
-// Time bounds of a connection: a client that sends its headers slower, or
-// leaves an idle connection open longer, is cut off.
+// Time bounds of a connection: a client that sends its headers or its whole
+// request slower, or leaves an idle connection open longer, is cut off.
 const (
 	headerTimeout = 10 * time.Second
+	bodyTimeout   = 5 * time.Minute
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 64 << 10 // bytes
 )
 
 // run serves until ctx ends, lets requests under way finish, and closes.
 func (s *server) run(ctx context.Context, listener net.Listener, drain time.Duration) error {
-	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
+	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))

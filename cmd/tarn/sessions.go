@@ -63,6 +63,13 @@ func (s *sessions) extractor(id string, st store.Store) *searchparam.Extractor {
 	return x.Extractor
 }
 
+// forget drops what is kept for a data store that is gone.
+func (s *sessions) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.extractors, id)
+}
+
 // preloadName is the import under which a preload keeps its cursors.
 const preloadName = "preload"
 

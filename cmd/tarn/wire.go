@@ -91,10 +91,12 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		registry: searchparam.NewRegistry(), base: c.storeBase, pages: box, random: rand.Reader, clock: time.Now,
 		source: source, extractors: map[string]extractor{},
 	}
+	limiter := throttle.New(c.limits())
 	plane := datastore.New(datastore.Options{
 		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
 		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen,
+		Gone: func(id string) { limiter.Forget(id); shared.forget(id) },
 	})
 	closing.add(func() error { plane.Close(); return nil })
 	recorder, err := c.recorder(log, &closing)
@@ -111,7 +113,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	door := gateway.New(gateway.Options{
 		Verifier: verifier, Policy: iam.RootOnly{Root: root.arn}, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
-		Data:    &fhirapi.API{}, Sessions: shared, Limiter: throttle.New(c.limits()), Recorder: recorder,
+		Data:    &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 	})
 	if err := queue.Start(ctx); err != nil {
