@@ -216,6 +216,8 @@ func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
 		return c.composite(p, v)
 	case PositionValue:
 		return v.near(p.At(Main)), nil
+	case WordsValue:
+		return v.on(p.At(Main)), nil
 	}
 	return nil, fault.New(fault.Internal, "search.Compile", "unknown value %T", v)
 }

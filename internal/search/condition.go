@@ -51,7 +51,6 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 
 // notYet are parameters of R4 that Tarn knows by name and refuses.
 var notYet = map[string]string{
-	"_text":    "search in narratives is not offered by this server",
 	"_content": "search in whole resources is not offered by this server",
 	"_filter":  "_filter is not offered by this server",
 	"_query":   "named queries are not offered by this server",
@@ -282,6 +281,8 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 		return p.parseComposite(param, text)
 	case KindPosition:
 		return parsePosition(text)
+	case KindWords:
+		return parseWords(text)
 	}
 	return nil, "belongs to a parameter that is not offered by this server"
 }

@@ -39,9 +39,10 @@ const (
 	KindURI
 	KindSpecial
 	KindPosition // Location.near, a special parameter in R4
+	KindWords    // _text, a string parameter in R4
 )
 
-var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special", "special"}
+var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special", "special", "string"}
 
 func (k Kind) String() string {
 	if int(k) >= len(kindNames) {
@@ -51,9 +52,9 @@ func (k Kind) String() string {
 }
 
 // mainTells reports whether :missing looks at Main: uris are few and alike, and
-// nobody asks for missing composites, so that neither is worth an entry in every
-// resource.
-func (k Kind) mainTells() bool { return k == KindURI || k == KindComposite }
+// nobody asks for missing composites and narratives, so that none is worth an
+// entry in every resource.
+func (k Kind) mainTells() bool { return k == KindURI || k == KindComposite || k == KindWords }
 
 // KindOf reads a code of the value set search-param-type.
 func KindOf(code string) Kind {

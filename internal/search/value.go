@@ -42,7 +42,7 @@ func cutPrefix(s string) (Prefix, string) {
 
 // Value is one alternative of a parameter's value, typed: TokenValue,
 // ReferenceValue, StringValue, DateValue, NumberValue, QuantityValue, URIValue,
-// OfTypeValue, PositionValue or CompositeValue.
+// OfTypeValue, PositionValue, WordsValue or CompositeValue.
 type Value interface{ value() }
 
 // TokenValue is [system|]code. Any is true without a bar: every system, and

@@ -48,6 +48,9 @@ func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extr
 	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
 		expression, x.affirmed = of, true
 	}
+	if param.Kind == search.KindWords {
+		expression = resource + ".text.div" // R4 leaves it without one
+	}
 	x.paths, x.err = compilePaths(resource, expression)
 	for _, c := range p.Components {
 		if err := x.addPart(resource, c.Expression); x.err == nil {
@@ -160,6 +163,8 @@ func (w *worker) take(t *taker, n fhir.Node) {
 			w.found[t.index] = foundFalse
 			return
 		}
+	case x.param.Kind == search.KindWords:
+		w.narrative(x.param, n)
 	case x.param.Kind == search.KindPosition:
 		at, ok := w.position(t.as, n)
 		if !ok {

@@ -53,6 +53,8 @@ var storeParams = map[string]bool{"_id": true, "_lastUpdated": true}
 func describe(p *r4.SearchParam) *search.Param {
 	kind := search.KindOf(p.Type.String())
 	switch {
+	case p.Code == "_text":
+		kind = search.KindWords
 	case p.Expression == "":
 		kind = search.KindSpecial // nothing in the resource says it by itself
 	case p.Type == r4.ParamSpecial:

@@ -89,7 +89,7 @@ func (g *Questions) param(r *resource) (p *search.Param, values []value) {
 	codes := g.world.reg.Codes(r.Key.Type)
 	for range 40 {
 		found, ok := g.world.reg.Param(r.Key.Type, pick(g.rng, codes))
-		if !ok || found.Kind == search.KindSpecial || found.Kind == search.KindPosition || found.Code == "_id" || found.Code == "_lastUpdated" {
+		if !ok || found.Kind == search.KindSpecial || found.Kind == search.KindPosition || found.Kind == search.KindWords || found.Code == "_id" || found.Code == "_lastUpdated" {
 			continue
 		}
 		p = found
