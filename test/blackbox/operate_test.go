@@ -275,6 +275,14 @@ func TestIdleMemory(t *testing.T) {
 	}
 	t.Logf("%d MiB resident", least>>20)
 	if least >= idleMemory {
+		answer, err := http.Get(s.url() + "/metrics")
+		s.must(err)
+		defer answer.Body.Close()
+		for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "go_memstats_heap") || strings.HasPrefix(lines.Text(), "go_goroutines") {
+				t.Log(lines.Text())
+			}
+		}
 		t.Errorf("%d MiB resident with three idle stores, want less than %d", least>>20, idleMemory>>20)
 	}
 }
