@@ -59,7 +59,7 @@ func wantSet(t *testing.T, what string, got set, want []uint16) {
 // and their border.
 func TestSets(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	sizes := []int{0, 1, 3, 70, 4095, 4096, 4097, 20000, 65536}
+	sizes := []int{0, 1, 70, 4096, 4097, 20000}
 	for _, na := range sizes {
 		for _, nb := range sizes {
 			a, b := randomModel(rng, na), randomModel(rng, nb)

@@ -53,12 +53,19 @@ func engine(t testing.TB, opts lsm.Options) *lsm.Engine {
 	return e
 }
 
-// inMemory opens engines over a file system that can crash.
+// inMemory opens engines over a file system that can crash. With small blocks,
+// every way of answering is taken after few rows.
 func inMemory(blockRows int) storetest.Opener {
 	return func(t testing.TB, clock func() time.Time) (store.Engine, func() store.Engine) {
 		fs := vfs.NewCrashableMem()
 		opts := lsm.Options{Root: "data", FS: fs, Clock: clock, BlockRows: blockRows, CacheBytes: 4 << 20, MemTableBytes: 1 << 20}
-		open := func() store.Engine { return &crashing{engine(t, opts), fs, opts} }
+		open := func() store.Engine {
+			e := engine(t, opts)
+			if blockRows != 0 {
+				e.TakeEveryWay()
+			}
+			return &crashing{e, fs, opts}
+		}
 		return open(), open
 	}
 }

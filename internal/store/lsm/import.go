@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -78,8 +80,8 @@ func (im *importer) Close(ctx context.Context) error {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	var all error
-	for _, p := range im.parts {
-		all = errors.Join(all, p.Flush(ctx))
+	for _, name := range slices.Sorted(maps.Keys(im.parts)) {
+		all = errors.Join(all, im.parts[name].Flush(ctx))
 	}
 	return all
 }

@@ -7,10 +7,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// joinProbe is how many resources at the other end of a join are gathered
-// without asking whether looking at rows would be cheaper.
-const joinProbe = 256
-
 // join is a Chain or a Has: which rows meet it is found from the other end
 // (gathered), or row by row (test), whichever end has fewer resources.
 type join struct {
@@ -38,7 +34,7 @@ func (j *join) bound() (int64, error) {
 		}
 		j.limit = n
 	}
-	if j.limit > joinProbe || j.rows != nil {
+	if j.limit > j.q.store.tuning.joinProbe || j.rows != nil {
 		return many, nil
 	}
 	if err := j.load(); err != nil {

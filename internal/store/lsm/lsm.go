@@ -126,9 +126,10 @@ const fileCacheShards = 4
 
 // Engine is a store.Engine over one folder. Close it after its stores.
 type Engine struct {
-	opts  Options
-	cache *pebble.Cache
-	files *pebble.FileCache
+	opts   Options
+	tuning tuning
+	cache  *pebble.Cache
+	files  *pebble.FileCache
 
 	mu     sync.Mutex // guards stores, and the folders while they are made or dropped
 	stores map[store.ID]*Store
@@ -146,6 +147,7 @@ func New(opts Options) (*Engine, error) {
 	}
 	e := &Engine{
 		opts:   o,
+		tuning: usualTuning,
 		cache:  pebble.NewCache(o.CacheBytes),
 		files:  pebble.NewFileCache(fileCacheShards, o.OpenFiles),
 		stores: map[store.ID]*Store{},

@@ -8,11 +8,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// scanProbe is how many index keys of a range are read to learn how large it
-// is. A range with more is read to its end only when that is cheaper than
-// looking at the rows that other conditions leave.
-const scanProbe = 1024
-
 // scan is met by the rows of all index keys of one param between two values,
 // whose value holds.
 type scan struct {
@@ -111,7 +106,7 @@ func (s *scan) readKey() error {
 // bound is exact for small ranges, and says nothing for others.
 func (s *scan) bound() (int64, error) {
 	if s.done == nil && s.it == nil && s.rows == nil {
-		if err := s.read(scanProbe); err != nil {
+		if err := s.read(s.q.store.tuning.scanProbe); err != nil {
 			return 0, err
 		}
 	}
@@ -126,7 +121,7 @@ func (s *scan) expect(rows int64) error {
 	if _, err := s.bound(); err != nil {
 		return err
 	}
-	if s.done == nil && s.rows == nil && rows <= scanProbe {
+	if s.done == nil && s.rows == nil && rows <= int64(s.q.store.tuning.scanProbe) {
 		s.rows = &byRow{s.q, s.test}
 	}
 	return nil

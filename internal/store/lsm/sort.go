@@ -88,10 +88,6 @@ func parseToken(token []byte, o order, keys int) (*place, error) {
 	return p, nil
 }
 
-// walkFrom is from how many matches on a sort by a param walks its index and
-// looks which rows match, instead of looking up each match's values.
-const walkFrom = 3000
-
 // findSorted finds all matches; the first of the page are found among them by
 // their sort keys, or on the way through an index that has their order.
 func (q *query) findSorted(a *arms, p *plan.Plan, after *place) (f found, err error) {
@@ -111,7 +107,7 @@ func (q *query) findSorted(a *arms, p *plan.Plan, after *place) (f found, err er
 	if p.Limit == 0 {
 		return f, nil
 	}
-	if hits.n >= walkFrom && p.Sort[0].By == plan.ByParam {
+	if hits.n >= q.store.tuning.walkFrom && p.Sort[0].By == plan.ByParam {
 		f.rows, err = q.walk(hits, p, after)
 		return f, err
 	}

@@ -26,6 +26,7 @@ type Store struct {
 	hash   plan.HashKey
 	shift  uint // a block is 1<<shift rows
 	bodies *bodies
+	tuning tuning
 	db     *pebble.DB
 	lock   *pebble.Lock
 	sealed *seal.FS
@@ -61,7 +62,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), sealed: seal.NewFS(e.opts.FS, key),
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: seal.NewFS(e.opts.FS, key),
 		free: func() { e.release(id) },
 	}
 	if err := s.openDatabase(dir, e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})); err != nil {

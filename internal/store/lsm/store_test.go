@@ -321,7 +321,7 @@ func TestQuarantine(t *testing.T) {
 		if _, err := viewed(t, s, "").Get(t.Context(), patient("a")); err != nil {
 			t.Fatal(err)
 		}
-		_ = e.Close() // fails for the log; it must not hang
+		_ = e.Close()                             // fails for the log; it must not hang
 		mem = mem.CrashClone(vfs.CrashCloneCfg{}) // the process goes, and its locks with it
 	}
 	if err := mem.Remove("data/s/QUARANTINE"); err != nil {

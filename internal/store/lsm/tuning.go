@@ -1,0 +1,19 @@
+package lsm
+
+// tuning is where a query turns from one way to another; all give the same
+// answer. Tests set it low, so that small stores take every way.
+type tuning struct {
+	// scanProbe is how many index keys of a range are read to learn how large it
+	// is. A larger one is read to its end only when that is cheaper than looking
+	// at the rows that other conditions leave.
+	scanProbe int
+	// joinProbe is how many resources at the other end of a join are gathered
+	// without asking whether looking at rows would be cheaper.
+	joinProbe int64
+	// walkFrom is from how many matches on a sort by a param walks its index and
+	// looks which rows match, instead of looking up each match's values.
+	walkFrom int64
+}
+
+// usualTuning was set by measurement: engine.md, 5.4.
+var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000}
