@@ -17,6 +17,7 @@ func BenchmarkCapabilities(b *testing.B) {
 // the embedded engine, one client at a time.
 func BenchmarkCreate(b *testing.B) {
 	s := onDisk(b)
+	s.check = true
 	b.ReportAllocs()
 	for b.Loop() {
 		s.must(b, "POST", "/Observation", observation)
@@ -28,6 +29,7 @@ const observation = `{"resourceType":"Observation","status":"final","code":{"cod
 
 func BenchmarkRead(b *testing.B) {
 	s := onDisk(b)
+	s.check = true
 	s.must(b, "PUT", "/Patient/a", `{"resourceType":"Patient","id":"a"}`)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -37,6 +39,7 @@ func BenchmarkRead(b *testing.B) {
 
 func BenchmarkSearch(b *testing.B) {
 	s := onDisk(b)
+	s.check = true
 	for i := range 100 {
 		s.must(b, "PUT", fmt.Sprintf("/Patient/p%d", i), fmt.Sprintf(`{"resourceType":"Patient","id":"p%d","gender":"male"}`, i))
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // API is the data plane over HTTP. The caller has recognised the client, leased
@@ -58,6 +59,9 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 		return err
 	}
 	x := &exchange{Request: req, w: w, r: r, path: segments, prefer: readPrefer(r.Header)}
+	if err := x.level(); err != nil {
+		return err
+	}
 	if err := x.negotiate(); err != nil {
 		return err
 	}
@@ -70,6 +74,24 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 		w.Header().Set("Preference-Applied", strings.Join(x.prefer.applied, ", "))
 	}
 	return route.serve(x)
+}
+
+// The headers of validation (devguide, "FHIR resource validation").
+const (
+	levelHeader  = "x-amzn-healthlake-fhir-validation-level"
+	issuesHeader = "x-amzn-healthlake-validation-issues"
+)
+
+// level is how much a write asks of its resources; without the header it is the
+// session's.
+func (x *exchange) level() error {
+	word := x.r.Header.Get(levelHeader)
+	if word == "" {
+		return nil
+	}
+	level, err := validate.ParseLevel(word)
+	x.Session.Level = level
+	return err
 }
 
 // Preflight answers a browser's question whether it may call from another
@@ -86,7 +108,7 @@ func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
 
 func allowOrigin(w http.ResponseWriter) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, x-amzn-RequestId")
+	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, x-amzn-RequestId, "+issuesHeader)
 }
 
 // WriteFault answers with an OperationOutcome. The cause of an internal error is
@@ -146,6 +168,9 @@ func (x *exchange) written(v *interaction.Version) error {
 		x.w.Header().Set("Location", x.Session.Base+"/"+v.Location())
 	}
 	x.w.Header().Set("Content-Location", x.Session.Base+"/"+v.Location())
+	if interaction.Flawed(v.Issues) {
+		x.w.Header().Set(issuesHeader, "true")
+	}
 	switch x.prefer.want {
 	case wantMinimal:
 		x.versionHeaders(v)
@@ -153,6 +178,9 @@ func (x *exchange) written(v *interaction.Version) error {
 		return nil
 	case wantOutcome:
 		x.versionHeaders(v)
+		if len(v.Issues) > 0 {
+			return x.body(status, v.Outcome())
+		}
 		return x.body(status, fhir.AppendOutcome(nil, fhir.OutcomeIssue{Severity: "information", Code: "informational",
 			Diagnostics: v.Location() + " is stored"}))
 	}

@@ -29,11 +29,14 @@ func (x *exchange) bundle() error {
 	if err := x.wantJSON(); err != nil {
 		return err
 	}
-	body, err := x.Session.Bundle(x.r.Context(), x.Body)
+	answer, err := x.Session.Bundle(x.r.Context(), x.Body)
 	if err != nil {
 		return err
 	}
-	return x.body(http.StatusOK, body)
+	if answer.Flawed {
+		x.w.Header().Set(issuesHeader, "true")
+	}
+	return x.body(http.StatusOK, answer.Body)
 }
 
 // idempotencyHeader is HealthLake's (devguide, "Idempotency").

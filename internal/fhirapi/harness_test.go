@@ -24,6 +24,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/store/lsm"
 	"github.com/tarn-fhir/tarn/internal/store/memory"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 const base = "https://tarn.example/datastore/d/r4"
@@ -37,6 +38,7 @@ type server struct {
 	store store.Store
 	grant *search.Grant
 	smart string
+	check bool // whether what is written is validated, at the level strict
 	ids   atomic.Int64
 	pages *seal.Box
 
@@ -88,7 +90,18 @@ func serverOn(t testing.TB, engine store.Engine) *server {
 	return &server{store: opened, grant: search.Everything(), pages: seal.NewBox([seal.KeySize]byte{1})}
 }
 
+// validator is R4's, shared: its tables are made once.
+var validator = validate.New(validate.Options{})
+
 func (s *server) session() *interaction.Session {
+	made := s.bare()
+	if s.check {
+		made.Validator = validator
+	}
+	return made
+}
+
+func (s *server) bare() *interaction.Session {
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),

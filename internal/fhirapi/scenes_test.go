@@ -22,6 +22,7 @@ import (
 //	? len(entry) = 2            how many items it has
 //	? text absent               that it is not there
 //	? issue[0].diagnostics ~ x  that it contains x
+//	! validate                  what is written is validated, strictly
 //	$next = link[1].url         keeps a text for later lines, as {next}
 //
 // {base} is the store's base URL, {1} the first id that the server gives, and
@@ -61,10 +62,11 @@ type scene struct {
 var longList = strings.TrimSuffix(strings.Repeat("00000000-0000-4000-8000-999999999999,", 2000), ",")
 
 func runScene(t *testing.T, server *server, text string) {
+	server.check = strings.Contains(text, "\n! validate") || strings.HasPrefix(text, "! validate")
 	s := &scene{t: t, server: server, kept: map[string]string{"base": base, "long": longList}}
 	for line := range strings.SplitSeq(text, "\n") {
 		switch {
-		case strings.HasPrefix(line, "#"), strings.TrimSpace(line) == "" && len(s.request) == 0:
+		case strings.HasPrefix(line, "#"), strings.HasPrefix(line, "! "), strings.TrimSpace(line) == "" && len(s.request) == 0:
 		case strings.HasPrefix(line, "> "):
 			s.request = append(s.request, s.fill(line[2:]))
 		case strings.HasPrefix(line, "< "):

@@ -65,6 +65,7 @@ func TestSynthea(t *testing.T) {
 	if os.Getenv("TARN_ALL_BUNDLES") == "1" {
 		patients, s = 1000, onDisk(t)
 	}
+	s.check = true
 	by := map[string]string{} // conditional reference → what it must become
 	for _, b := range syntheaBundles(t, patients) {
 		doc, err := fhir.Parse(b.body)

@@ -15,9 +15,10 @@ import (
 const batchWidth = 32
 
 // batch carries out independent entries; one that fails fails alone.
-func (s *Session) batch(ctx context.Context, items fhir.Node) ([]byte, error) {
+func (s *Session) batch(ctx context.Context, items fhir.Node) (*BundleAnswer, error) {
 	answers := make([]fhir.BundleEntry, items.Len())
 	each := s.sharing()
+	places := sync.OnceValue(func() [][2]int { return starts(items) })
 	slots := make(chan struct{}, batchWidth)
 	var wg sync.WaitGroup
 	at := 0
@@ -26,7 +27,7 @@ func (s *Session) batch(ctx context.Context, items fhir.Node) ([]byte, error) {
 		wg.Add(1)
 		go func(at int) {
 			defer func() { <-slots; wg.Done() }()
-			answers[at] = each.batchEntry(ctx, at, item)
+			answers[at] = each.batchEntry(ctx, at, item, places)
 		}(at)
 		at++
 	}
@@ -49,11 +50,12 @@ func (s *Session) sharing() *Session {
 	return &shared
 }
 
-func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node) fhir.BundleEntry {
+func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node, places func() [][2]int) fhir.BundleEntry {
 	e, err := s.readEntry(at, item)
 	if err != nil {
 		return failedEntry(err)
 	}
+	e.starts = places
 	if e.isRead() {
 		out, err := s.get(ctx, e)
 		if err != nil {
@@ -63,7 +65,7 @@ func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node) fhir.B
 	}
 	v, err := s.single(ctx, e)
 	if err != nil {
-		return failedEntry(err)
+		return failedEntry(e.placed(err))
 	}
 	return s.wroteEntry(v)
 }
@@ -88,12 +90,14 @@ func (s *Session) single(ctx context.Context, e *entry) (*Version, error) {
 	return s.DeleteWhere(ctx, t.typ, t.query, e.match)
 }
 
-func respond(kind string, answers []fhir.BundleEntry) []byte {
+func respond(kind string, answers []fhir.BundleEntry) *BundleAnswer {
 	w := fhir.NewBundle(nil, kind)
+	flawed := false
 	for _, a := range answers {
 		w.Entry(a)
+		flawed = flawed || a.Response.Outcome != nil && a.Response.Status[0] == '2'
 	}
-	return w.Finish()
+	return &BundleAnswer{Body: w.Finish(), Flawed: flawed}
 }
 
 func statusLine(code int) string {

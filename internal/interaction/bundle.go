@@ -25,10 +25,11 @@ type entry struct {
 	method   string
 	target   target
 	match    Match
-	noneTag  string // If-None-Match of a GET
-	none     string // ifNoneExist
-	binary   []byte // PATCH: the operations
-	absent   bool   // conditional PUT with an id in the body: the id must be free
+	noneTag  string          // If-None-Match of a GET
+	none     string          // ifNoneExist
+	binary   []byte          // PATCH: the operations
+	absent   bool            // conditional PUT with an id in the body: the id must be free
+	starts   func() [][2]int // where the resources of all entries begin; nil: look for it
 }
 
 // target is a request.url taken apart.
@@ -41,9 +42,14 @@ type target struct {
 
 func (e *entry) place() string { return fmt.Sprintf("Bundle.entry[%d]", e.at) }
 
-// Bundle carries out a batch or transaction (R4 http.html#transaction) and gives
-// the batch-response or transaction-response.
-func (s *Session) Bundle(ctx context.Context, body []byte) ([]byte, error) {
+// BundleAnswer is a batch-response or transaction-response.
+type BundleAnswer struct {
+	Body   []byte
+	Flawed bool // a resource was stored with faults (level minimal)
+}
+
+// Bundle carries out a batch or transaction (R4 http.html#transaction).
+func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error) {
 	doc, err := fhir.ParseLimits(body, bundleLimits)
 	if err != nil {
 		return nil, err
@@ -236,15 +242,18 @@ func (s *Session) gotEntry(e *entry, v *Version) fhir.BundleEntry {
 }
 
 // wroteEntry is the response entry of a write.
-func (s *Session) wroteEntry(v *Version) fhir.BundleEntry {
+func (s *Session) wroteEntry(v *Version) (e fhir.BundleEntry) {
 	status := "200 OK"
+	if Flawed(v.Issues) {
+		defer func() { e.Response.Outcome = v.Outcome() }()
+	}
 	switch {
 	case v.Deleted:
 		return fhir.BundleEntry{Response: &fhir.BundleResponse{Status: "204 No Content", ETag: v.ETag(), LastModified: v.Updated}}
 	case v.Created:
 		status = "201 Created"
 	}
-	e := fhir.BundleEntry{
+	e = fhir.BundleEntry{
 		FullURL:  s.Base + "/" + v.Type + "/" + v.ID,
 		Response: &fhir.BundleResponse{Status: status, Location: v.Location(), ETag: v.ETag(), LastModified: v.Updated},
 	}

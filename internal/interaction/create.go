@@ -43,11 +43,11 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.put(plan.Key{Type: t, ID: id}, doc, tagCreate, store.Condition{Kind: store.Never})
+	op, issues, err := s.put(ctx, plan.Key{Type: t, ID: id}, doc, tagCreate, store.Condition{Kind: store.Never})
 	if err != nil {
 		return nil, err
 	}
-	c := creation{Session: s, ops: []store.Op{op}}
+	c := creation{Session: s, ops: []store.Op{op}, issues: issues}
 	if err := c.conditions(req); err != nil {
 		return nil, err
 	}
@@ -57,7 +57,8 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 // creation is a create that is ready to be committed.
 type creation struct {
 	*Session
-	ops []store.Op // the resource; with an idempotency key, its document first
+	ops    []store.Op // the resource; with an idempotency key, its document first
+	issues []fault.Issue
 }
 
 func (c *creation) conditions(req CreateRequest) error {
@@ -84,7 +85,9 @@ func (c *creation) carryOut(ctx context.Context) (*Version, error) {
 		failed, no := unmet(err)
 		switch {
 		case err == nil:
-			return c.made(c.ops[last], out[last]), nil
+			v := c.made(c.ops[last], out[last])
+			v.Issues = c.issues
+			return v, nil
 		case !no:
 			return nil, err
 		case failed.Op < last:

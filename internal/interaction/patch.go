@@ -94,11 +94,11 @@ func (s *Session) patchOne(ctx context.Context, key plan.Key, p *patch.JSONPatch
 	}
 	defer doc.Release()
 	conditions = append(conditions, store.Condition{Kind: store.AtVersion, Version: old.Number})
-	op, err := s.put(key, doc, tagPatch, conditions...)
+	op, issues, err := s.put(ctx, key, doc, tagPatch, conditions...)
 	if err != nil {
-		return nil, err
+		return nil, placeless(err)
 	}
-	return s.commitOne(ctx, op)
+	return s.commitOne(ctx, op, issues)
 }
 
 // patchable reads what a patch applies to and holds it against If-Match.

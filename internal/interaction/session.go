@@ -24,6 +24,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // Extractor turns a resource into its index entries, and a reference parameter
@@ -37,10 +38,10 @@ type Extractor interface {
 	Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string
 }
 
-// Validator holds a resource against its definition before it is stored. Its
-// errors are given to the client as they are.
+// Validator holds a resource against its definition before it is stored.
 type Validator interface {
-	Validate(t plan.Type, root fhir.Node) error
+	// Validate gives every issue of a whole resource, nil for none.
+	Validate(ctx context.Context, root fhir.Node, level validate.Level) []fault.Issue
 }
 
 // Sealer seals small blobs and opens them again, bound to what they are for.
@@ -56,9 +57,10 @@ type Session struct {
 	Grant     *search.Grant
 	Registry  search.Registry
 	Extractor Extractor
-	Validator Validator // nil: what parses is stored
-	Base      string    // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
-	Pages     Sealer    // seals page links
+	Validator Validator      // nil: what parses is stored
+	Level     validate.Level // how much Validator asks; the zero Level is strict
+	Base      string         // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
+	Pages     Sealer         // seals page links
 	Clock     func() time.Time
 	NewID     func() (string, error) // a fresh UUID
 	Touched   func(audit.Target)     // told of every resource given out or changed
@@ -73,9 +75,12 @@ type Version struct {
 	Number  uint64
 	Updated time.Time
 	Deleted bool
-	Created bool   // a write made it where there was nothing
-	Changed bool   // a write made a version
-	stored  []byte // stored form; nil for deletions
+	Created bool // a write made it where there was nothing
+	Changed bool // a write made a version
+	// Issues are what was found in the resource when it was written and does not
+	// forbid it.
+	Issues []fault.Issue
+	stored []byte // stored form; nil for deletions
 }
 
 // Resource is the version's JSON.

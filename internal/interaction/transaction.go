@@ -23,7 +23,7 @@ import (
 //	        → stored and extracted in parallel → one commit → reads
 //
 // DESIGN.md tells the path and why.
-func (s *Session) transaction(ctx context.Context, items fhir.Node) ([]byte, error) {
+func (s *Session) transaction(ctx context.Context, items fhir.Node) (*BundleAnswer, error) {
 	entries := make([]*entry, 0, items.Len())
 	for item := range items.Items() {
 		e, err := s.readEntry(len(entries), item)
@@ -55,6 +55,7 @@ type write struct {
 	old     *Version         // PATCH: what it applies to
 	patch   *patch.JSONPatch // PATCH
 	op      store.Op
+	issues  []fault.Issue // of the resource, that do not forbid it
 	// ours is how many of op's conditions, from the first, are the server's own:
 	// when one of these fails, others wrote in between and the attempt is
 	// repeated. The rest are the client's.
@@ -144,7 +145,7 @@ func (t *txn) prepare(ctx context.Context, _ []*entry) error {
 	for part := range slices.Chunk(t.writes, prepareChunk) {
 		group.Go(func() error {
 			for _, w := range part {
-				if err := t.prepareOne(w); err != nil {
+				if err := t.prepareOne(ctx, w); err != nil {
 					return w.in(err)
 				}
 			}
@@ -154,7 +155,7 @@ func (t *txn) prepare(ctx context.Context, _ []*entry) error {
 	return group.Wait()
 }
 
-func (t *txn) prepareOne(w *write) (err error) {
+func (t *txn) prepareOne(ctx context.Context, w *write) (err error) {
 	switch {
 	case w.nothing, w.found:
 		return nil
@@ -169,7 +170,10 @@ func (t *txn) prepareOne(w *write) (err error) {
 	}
 	defer doc.Release()
 	tag, conditions := t.conditions(w)
-	w.op, err = t.put(w.key, doc, tag, conditions...)
+	w.op, w.issues, err = t.put(ctx, w.key, doc, tag, conditions...)
+	if err != nil && len(fault.From(err).Place) > 0 {
+		return t.asSent(ctx, w, err)
+	}
 	return err
 }
 
@@ -257,6 +261,7 @@ func (t *txn) commit(ctx context.Context, _ []*entry) error {
 	}
 	for i, w := range done {
 		w.out = t.made(w.op, out[i+1])
+		w.out.Issues = w.issues
 	}
 	return nil
 }

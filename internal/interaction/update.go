@@ -28,11 +28,11 @@ func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match
 	if err := checkID(doc, id); err != nil {
 		return nil, err
 	}
-	op, err := s.put(key, doc, tagUpdate, match.conditions()...)
+	op, issues, err := s.put(ctx, key, doc, tagUpdate, match.conditions()...)
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.commitOne(ctx, op)
+	v, err := s.commitOne(ctx, op, issues)
 	return v, matchFault(err)
 }
 
@@ -106,11 +106,11 @@ func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan
 	if len(found) == 0 && doc.ID() != "" {
 		conditions = append(conditions, store.Condition{Kind: store.Absent})
 	}
-	op, err := s.put(target, doc, tagUpdate, conditions...)
+	op, issues, err := s.put(ctx, target, doc, tagUpdate, conditions...)
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.commitOne(ctx, op)
+	v, err := s.commitOne(ctx, op, issues)
 	failed, ok := unmet(err)
 	switch {
 	case !ok || failed.Condition == 0:

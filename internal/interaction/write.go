@@ -63,22 +63,22 @@ func checkType(root fhir.Node, typ string) error {
 	}
 }
 
-// put makes the op that stores a resource under a key.
-func (s *Session) put(key plan.Key, doc *fhir.Document, tag byte, conditions ...store.Condition) (store.Op, error) {
+// put makes the op that stores a resource under a key, and gives the issues of
+// the resource that do not forbid it.
+func (s *Session) put(ctx context.Context, key plan.Key, doc *fhir.Document, tag byte, conditions ...store.Condition) (store.Op, []fault.Issue, error) {
+	doc, issues, err := s.valid(ctx, doc)
+	if err != nil {
+		return store.Op{}, nil, err
+	}
 	stored, err := fhir.Store(doc)
 	if err != nil {
-		return store.Op{}, err
-	}
-	if s.Validator != nil {
-		if err := s.Validator.Validate(key.Type, doc.Root()); err != nil {
-			return store.Op{}, err
-		}
+		return store.Op{}, nil, err
 	}
 	entries, err := s.Extractor.Extract(key, doc.Root())
 	if err != nil {
-		return store.Op{}, err
+		return store.Op{}, nil, err
 	}
-	return store.Op{Kind: store.Put, Key: key, Body: stored, Entries: entries, Tag: tag, If: conditions}, nil
+	return store.Op{Kind: store.Put, Key: key, Body: stored, Entries: entries, Tag: tag, If: conditions}, issues, nil
 }
 
 // granted refuses a write that the grant does not allow, and gives the condition
@@ -101,13 +101,15 @@ func (s *Session) mayMake(t plan.Type, access search.Access) error {
 	return err
 }
 
-// commitOne commits one op and gives its version.
-func (s *Session) commitOne(ctx context.Context, op store.Op) (*Version, error) {
+// commitOne commits one op and gives its version, with the issues put found.
+func (s *Session) commitOne(ctx context.Context, op store.Op, issues []fault.Issue) (*Version, error) {
 	out, err := s.Store.Commit(ctx, []store.Op{op})
 	if err != nil {
 		return nil, err
 	}
-	return s.made(op, out[0]), nil
+	v := s.made(op, out[0])
+	v.Issues = issues
+	return v, nil
 }
 
 // made is the version that an op made.
