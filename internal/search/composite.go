@@ -23,15 +23,18 @@ const (
 	formReference    = 'r' // reference: as Main
 	formURI          = 'u' // uri: H(uri)
 	formText         = 't' // string: folded text, 0x00
-	formInterval     = 'n' // number, date, quantity of any unit: low|high
+	formInterval     = 'n' // number, date, quantity of any unit, loose: low|high
 	formEnd          = 'N' // the same, high|low
 	formUnit         = 'q' // quantity, loose: H(system|code)|low|high
 	formUnitEnd      = 'Q' // the same, high|low
-	formUnitCode     = 'c' // quantity: H(code or unit)|low|high; tight with the system behind
+	formUnitCode     = 'c' // quantity, loose: H(code or unit)|low|high
 	formCodeEnd      = 'C' // the same, high|low
-	formCanonical    = 'm' // quantity: H(canonical unit)|low|high
+	formCanonical    = 'm' // quantity, loose: H(dimension)|low|high
 	formCanonicalEnd = 'M' // the same, high|low
 	formPoint        = 'p' // number: the value, where two ranges stand side by side
+	formTight        = 'i' // number, quantity of any unit, tight: the value
+	formTightCode    = 'd' // quantity, tight: H(code or unit), the value; the system behind
+	formTightBase    = 'k' // quantity, tight: H(dimension), the value in base units
 )
 
 // maxCombinations bounds the entries that one item of a composite makes, and
@@ -48,6 +51,9 @@ type shape struct {
 	tight, loose bool // neither: it cannot be indexed
 	points       bool // two numbers stand side by side, each a point
 }
+
+// pointBytes is the length of a point in tight entries.
+const pointBytes = 8
 
 // maxSlots is how many systems may stand behind a tight entry, so that those
 // that are asked for are always side by side.
@@ -84,7 +90,6 @@ func shapeOf(p *Param) shape {
 // ask is one way to ask for one component.
 type ask struct {
 	form  byte
-	tight bool
 	exact []byte // bytes that must be equal
 	span  *span  // what follows them must lie in this
 	slots int    // systems behind, in tight entries
@@ -153,7 +158,7 @@ func compositeNode(param plan.Param, way []ask) plan.Node {
 			spans = append(spans, a.span)
 		}
 	}
-	tail := slotTail(way, len(lead)+16*len(spans))
+	tail := slotTail(way, len(lead)+pointBytes*len(spans))
 	switch len(spans) {
 	case 0:
 		r := plan.Prefix(param, lead)
@@ -210,7 +215,7 @@ func (c *compiler) asks(p *Param, v Value, tight, points bool) ([]ask, error) {
 		case points:
 			return spanAsks(v.pointSpans(), formPoint, formPoint, nil), nil
 		case tight:
-			return spanAsks(v.pointSpans(), formInterval, formInterval, nil), nil
+			return spanAsks(v.pointSpans(), formTight, formTight, nil), nil
 		}
 		return spanAsks(v.spans(), formInterval, formEnd, nil), nil
 	case QuantityValue:
@@ -268,36 +273,40 @@ func (c *compiler) referenceAsks(v ReferenceValue) []ask {
 }
 
 func (c *compiler) quantityAsks(v QuantityValue, tight bool) []ask {
-	spans := NumberValue.spans
 	if tight {
-		spans = NumberValue.pointSpans
-	}
-	if !v.Unit {
-		return spanAsks(spans(v.NumberValue), formInterval, formEnd, nil)
+		return c.tightAsks(v)
 	}
 	code := c.env.Key.Sum(domainUnitCode, v.Code)
-	inUnit := spanAsks(spans(v.NumberValue), formUnitCode, formCodeEnd, code[:])
-	if tight {
-		for i := range inUnit {
-			inUnit[i].slots = 1
-		}
+	switch {
+	case !v.Unit:
+		return spanAsks(v.spans(), formInterval, formEnd, nil)
+	case v.System == "":
+		return spanAsks(v.spans(), formUnitCode, formCodeEnd, code[:])
 	}
-	if v.System == "" {
-		return inUnit
+	unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
+	asks := spanAsks(v.spans(), formUnit, formUnitEnd, unit[:])
+	if base, dimension, ok := v.inBase(c.env.Key); ok {
+		asks = append(asks, spanAsks(base.spans(), formCanonical, formCanonicalEnd, dimension[:])...)
 	}
-	if tight {
-		system := slot(c.env.Key, v.System)
-		for i := range inUnit {
-			inUnit[i].system = &system
+	return asks
+}
+
+// tightAsks are the ways to ask for a quantity that is a point.
+func (c *compiler) tightAsks(v QuantityValue) []ask {
+	if !v.Unit {
+		return spanAsks(v.pointSpans(), formTight, formTight, nil)
+	}
+	code, system := c.env.Key.Sum(domainUnitCode, v.Code), slot(c.env.Key, v.System)
+	asks := spanAsks(v.pointSpans(), formTightCode, formTightCode, code[:])
+	for i := range asks {
+		if asks[i].slots = 1; v.System != "" {
+			asks[i].system = &system
 		}
-	} else {
-		unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
-		inUnit = spanAsks(spans(v.NumberValue), formUnit, formUnitEnd, unit[:])
 	}
 	if base, dimension, ok := v.inBase(c.env.Key); ok {
-		inUnit = append(inUnit, spanAsks(spans(base), formCanonical, formCanonicalEnd, dimension[:])...)
+		asks = append(asks, spanAsks(base.pointSpans(), formTightBase, formTightBase, dimension[:])...)
 	}
-	return inUnit
+	return asks
 }
 
 func spanAsks(spans []span, main, end byte, exact []byte) []ask {

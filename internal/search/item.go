@@ -152,36 +152,60 @@ func (e *Entries) AmountForm(a Amount) {
 		}
 		return
 	}
-	tight := i.shape.tight && a.point()
-	e.amountForm(form{is: formInterval, tight: tight}, formEnd, nil, a)
+	if i.shape.tight && a.point() {
+		e.tightForms(a)
+		return
+	}
+	e.amountForm(formInterval, formEnd, nil, a)
 	if a.Code != "" {
 		h := e.key.Sum(domainUnitCode, a.Code)
-		e.amountForm(form{is: formUnitCode, tight: tight, slots: 1, system: e.slot(a.System)}, formCodeEnd, h[:], a)
-	}
-	if a.Code != "" && !tight {
-		h := e.key.Sum(domainUnit, a.System, a.Code)
-		e.amountForm(form{is: formUnit}, formUnitEnd, h[:], a)
+		e.amountForm(formUnitCode, formCodeEnd, h[:], a)
+		h = e.key.Sum(domainUnit, a.System, a.Code)
+		e.amountForm(formUnit, formUnitEnd, h[:], a)
 	}
 	if a.Unit != "" && a.Unit != a.Code {
 		h := e.key.Sum(domainUnitCode, a.Unit)
-		e.amountForm(form{is: formUnitCode, tight: tight, slots: 1}, formCodeEnd, h[:], a)
+		e.amountForm(formUnitCode, formCodeEnd, h[:], a)
 	}
 	if m, ok := e.measure(a); ok {
-		e.amountForm(form{is: formCanonical, tight: tight}, formCanonicalEnd, m.hash[:], m.bring(a))
+		e.amountForm(formCanonical, formCanonicalEnd, m.hash[:], m.bring(a))
 	}
 }
 
-func (e *Entries) amountForm(f form, end byte, lead []byte, a Amount) {
+func (e *Entries) amountForm(main, end byte, lead []byte, a Amount) {
 	i := &e.item
-	f.ranged = true
 	from := len(i.bytes)
 	i.bytes = appendFloat(appendFloat(append(i.bytes, lead...), a.Low), a.High)
-	i.add(f, from)
+	i.add(form{is: main, ranged: true}, from)
 	if !a.point() {
 		from = len(i.bytes)
 		i.bytes = appendFloat(appendFloat(append(i.bytes, lead...), a.High), a.Low)
 		i.add(form{is: end, ranged: true}, from)
 	}
+}
+
+// tightForms are those of a point in a tight entry.
+func (e *Entries) tightForms(a Amount) {
+	e.tightForm(form{is: formTight}, nil, a.Low)
+	if a.Code != "" {
+		h := e.key.Sum(domainUnitCode, a.Code)
+		e.tightForm(form{is: formTightCode, slots: 1, system: e.slot(a.System)}, h[:], a.Low)
+	}
+	if a.Unit != "" && a.Unit != a.Code {
+		h := e.key.Sum(domainUnitCode, a.Unit)
+		e.tightForm(form{is: formTightCode, slots: 1}, h[:], a.Low)
+	}
+	if m, ok := e.measure(a); ok {
+		e.tightForm(form{is: formTightBase}, m.hash[:], m.base(a.Low))
+	}
+}
+
+func (e *Entries) tightForm(f form, lead []byte, x float64) {
+	i := &e.item
+	from := len(i.bytes)
+	i.bytes = appendFloat(append(i.bytes, lead...), x)
+	f.ranged, f.tight = true, true
+	i.add(f, from)
 }
 
 // EndItem keeps every combination of the components' forms. It reports false
