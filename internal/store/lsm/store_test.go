@@ -136,6 +136,51 @@ func TestCheckFindsNothing(t *testing.T) {
 	}
 }
 
+// Containers that are bitmaps: more than 4,096 rows of a block have the entry.
+func TestManyRowsOfOneEntry(t *testing.T) {
+	s := made(t, engine(t, memory(vfs.NewMem())))
+	const n = 9000
+	im, err := s.Import(t.Context(), "many")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := im.Part(t.Context(), "part")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < n; i += 500 {
+		var ops []store.Op
+		for j := range 500 {
+			ops = append(ops, put(patient(fmt.Sprint(i+j)), "{}", name("all"), name([]string{"even", "odd"}[j%2])))
+		}
+		if err := p.Add(t.Context(), ops, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := im.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := viewed(t, s, "")
+	commit(t, s, store.Op{Kind: store.Purge, Key: patient("10")}, store.Op{Kind: store.Delete, Key: patient("12")}, put(patient("14"), "{}", name("all")))
+	all, even := plan.Term{Param: 7, Value: []byte("all")}, plan.Term{Param: 7, Value: []byte("even")}
+	for _, c := range []struct {
+		name  string
+		where plan.Node
+		want  int64
+	}{
+		{"all", all, n - 2}, {"even", even, n/2 - 3}, {"both", plan.And{all, even}, n/2 - 3},
+		{"not", plan.And{all, plan.Not{Of: even}}, n/2 + 1}, {"either", plan.Or{even, all}, n - 2},
+	} {
+		if got := count(t, s, c.where); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+	if got, err := viewed(t, s, before.Moment()).Count(t.Context(), &plan.Plan{Arms: []plan.Arm{{Type: 1, Where: even}}}); err != nil || got != n/2-1 {
+		t.Errorf("before: %d, %v", got, err)
+	}
+	mustCheck(t, s)
+}
+
 // What is purged cannot be found in any file after Scrub, not even under the
 // store's own key, and what is not purged can.
 func TestScrub(t *testing.T) {
