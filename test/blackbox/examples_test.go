@@ -69,12 +69,8 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := filepath.Abs(tarn)
-	if err != nil {
-		t.Fatal(err)
-	}
 	data := filepath.Join(t.TempDir(), "demo")
-	env := append(os.Environ(), "TARN_DEMO_ONCE=1", "TARN_DEMO_DATA="+data, "TARN_DEMO_LISTEN="+address, "TARN_DEMO_BINARY="+binary, "TARN_SYNTHEA_DIR="+fewPatients(t)[1])
+	env := append(os.Environ(), "TARN_DEMO_ONCE=1", "TARN_DEMO_DATA="+data, "TARN_DEMO_LISTEN="+address, "TARN_DEMO_BINARY="+tarn(t), "TARN_SYNTHEA_DIR="+fewPatients(t)[1])
 	for _, says := range []string{"Creating a data store", "of an earlier run"} {
 		out, errOut, status := execute(t, env, "", "sh", example("demo.sh"))
 		if status != 0 {

@@ -27,14 +27,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
-// tarn is the binary under test.
-var tarn string
+// workshop is a folder for what all tests share.
+var workshop string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -42,21 +43,33 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if tarn = os.Getenv("TARN_TEST_BINARY"); tarn != "" {
-		return m.Run()
-	}
-	folder, err := os.MkdirTemp("", "tarn-blackbox-")
-	if err != nil {
+	var err error
+	if workshop, err = os.MkdirTemp("", "tarn-blackbox-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(folder)
-	tarn = filepath.Join(folder, "tarn")
-	if err := process.Build(context.Background(), tarn); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	defer os.RemoveAll(workshop)
 	return m.Run()
+}
+
+// built builds the binary at the first test that needs it, not in TestMain: the
+// sources are then among what `go test` knows the result to depend on.
+var built = sync.OnceValues(func() (string, error) {
+	if given := os.Getenv("TARN_TEST_BINARY"); given != "" {
+		return filepath.Abs(given)
+	}
+	executable := filepath.Join(workshop, "tarn")
+	return executable, process.Build(context.Background(), executable)
+})
+
+// tarn is the binary under test.
+func tarn(t testing.TB) string {
+	t.Helper()
+	executable, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return executable
 }
 
 // server is a running server with a client that holds its root's key.
@@ -71,7 +84,7 @@ type server struct {
 func start(t testing.TB, flags ...string) *server {
 	t.Helper()
 	s := &server{t: t}
-	s.begin(process.Options{Binary: tarn, Data: filepath.Join(t.TempDir(), "data"), Flags: flags})
+	s.begin(process.Options{Binary: tarn(t), Data: filepath.Join(t.TempDir(), "data"), Flags: flags})
 	t.Cleanup(func() {
 		s.must(s.Kill())
 		if t.Failed() {

@@ -42,7 +42,7 @@ func TestCommands(t *testing.T) {
 		dig(updated, "IdentityProviderConfiguration", "Metadata") != smart {
 		t.Errorf("updated %v", updated)
 	}
-	table := s.program(tarn, "datastore", "describe", id, "--endpoint", s.url(), "--data", s.Data)
+	table := s.program(tarn(s.t), "datastore", "describe", id, "--endpoint", s.url(), "--data", s.Data)
 	if lines := strings.Split(strings.TrimSpace(table), "\n"); len(lines) != 2 || !strings.Contains(lines[1], "hospital") {
 		t.Errorf("the table is\n%s", table)
 	}
@@ -62,7 +62,7 @@ func (s *server) checkCredentialsCommand() {
 	if key := s.tarn("credentials", "--data", s.Data); dig(key, "AccessKeyId") != s.Key.AccessKeyID || dig(key, "SecretAccessKey") != s.Key.SecretAccessKey {
 		s.t.Errorf("tarn credentials --output json gives %v", key)
 	}
-	if exports := s.program(tarn, "credentials", "--data", s.Data); !strings.Contains(exports, "export AWS_ACCESS_KEY_ID="+s.Key.AccessKeyID) {
+	if exports := s.program(tarn(s.t), "credentials", "--data", s.Data); !strings.Contains(exports, "export AWS_ACCESS_KEY_ID="+s.Key.AccessKeyID) {
 		s.t.Errorf("tarn credentials prints %s", exports)
 	}
 }
@@ -97,7 +97,7 @@ func TestExitStatus(t *testing.T) {
 		{nil, 2, ""},
 	} {
 		t.Run(strings.Join(scene.args, " "), func(t *testing.T) {
-			out, errOut, status := s.attempt(tarn, scene.args...)
+			out, errOut, status := s.attempt(tarn(t), scene.args...)
 			if status != scene.status || !strings.Contains(out+errOut, scene.says) {
 				t.Errorf("exit status %d, want %d with %q\n%s%s", status, scene.status, scene.says, out, errOut)
 			}
@@ -116,7 +116,7 @@ func TestConfiguration(t *testing.T) {
 	s := &server{t: t}
 	address, err := process.FreeAddress()
 	s.must(err)
-	o := process.Options{Binary: tarn, Listen: address, Data: filepath.Join(t.TempDir(), "data"), Flags: []string{"--config", config, "--region", "us-west-2"},
+	o := process.Options{Binary: tarn(t), Listen: address, Data: filepath.Join(t.TempDir(), "data"), Flags: []string{"--config", config, "--region", "us-west-2"},
 		Env: []string{"TARN_ACCOUNT=333344445555", "TARN_ROOT_ACCESS_KEY_ID=AKIDEXAMPLE", "TARN_ROOT_SECRET_ACCESS_KEY=secret"}}
 	s.Server, err = process.Start(t.Context(), o)
 	s.must(err)

@@ -197,7 +197,7 @@ func TestModes(t *testing.T) {
 // tarn runs one of tarn's own commands on this server and parses its JSON.
 func (s *server) tarn(args ...string) any {
 	s.t.Helper()
-	return parse(s.t, []byte(s.program(tarn, append(args, "--output", "json")...)))
+	return parse(s.t, []byte(s.program(tarn(s.t), append(args, "--output", "json")...)))
 }
 
 // tarnOn is tarn with the flags that name this server.
@@ -246,7 +246,7 @@ func TestCustomerKey(t *testing.T) {
 		t.Errorf("the keys are %v", list)
 	}
 	// The key destroyed: the data is gone for ever, the store can be deleted.
-	s.program(tarn, "key", "delete", keyID, "--yes", "--data", s.Data)
+	s.program(tarn(s.t), "key", "delete", keyID, "--yes", "--data", s.Data)
 	d.becomes("/Patient/p", 403)
 	s.must(s.Control(t.Context(), "DeleteFHIRDatastore", map[string]any{"DatastoreId": d.id}, &struct{}{}))
 	s.await(d.id, "DELETED")

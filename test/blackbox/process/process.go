@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -38,7 +39,15 @@ import (
 
 // Build compiles cmd/tarn of this checkout to an executable, without cgo, as it
 // is shipped.
+//
+// It looks at every source file: `go test` notes what a test looks at, and so
+// does not give a cached result once the server has changed.
 func Build(ctx context.Context, executable string) error {
+	for _, folder := range []string{"cmd", "internal"} {
+		if err := look(filepath.Join(testpath.Root(), folder)); err != nil {
+			return err
+		}
+	}
 	build := exec.CommandContext(ctx, "go", "build", "-o", executable, "./cmd/tarn")
 	build.Dir = testpath.Root()
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -46,6 +55,19 @@ func Build(ctx context.Context, executable string) error {
 		return fmt.Errorf("building cmd/tarn: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// look asks for the size and time of each file and folder below a folder.
+func look(folder string) error {
+	return filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone since the folder was read
+		}
+		return err
+	})
 }
 
 // Options say which server to start.
