@@ -89,7 +89,7 @@ func storeExample(t *testing.T, s *server, name string, body []byte) bool {
 	}
 	read := s.must(t, "GET", "/"+typ+"/"+made.text("id"), "")
 	if sent, got := stored(t, doc), stored(t, read.root.Document()); !bytes.Equal(sent, got) {
-		t.Errorf("%s came back as %.300s", name, got)
+		t.Errorf("%s came back different from byte %d: %.200s, want %.200s", name, first(sent, got), got[first(sent, got):], sent[first(sent, got):])
 	}
 	return true
 }
@@ -104,4 +104,13 @@ func stored(t *testing.T, doc *fhir.Document) []byte {
 	}
 	text := bytes.Replace(fhir.StoredJSON(form), []byte(`"meta":{},`), nil, 1)
 	return bytes.Replace(text, []byte(`,"meta":{}`), nil, 1)
+}
+
+// first is the place of the first difference.
+func first(a, b []byte) int {
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	return i
 }

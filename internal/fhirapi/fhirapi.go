@@ -168,7 +168,7 @@ func (x *exchange) written(v *interaction.Version) error {
 		x.w.Header().Set("Location", x.Session.Base+"/"+v.Location())
 	}
 	x.w.Header().Set("Content-Location", x.Session.Base+"/"+v.Location())
-	if interaction.Flawed(v.Issues) {
+	if x.Session.Flawed(v) {
 		x.w.Header().Set(issuesHeader, "true")
 	}
 	switch x.prefer.want {

@@ -244,7 +244,7 @@ func (s *Session) gotEntry(e *entry, v *Version) fhir.BundleEntry {
 // wroteEntry is the response entry of a write.
 func (s *Session) wroteEntry(v *Version) (e fhir.BundleEntry) {
 	status := "200 OK"
-	if Flawed(v.Issues) {
+	if s.Flawed(v) {
 		defer func() { e.Response.Outcome = v.Outcome() }()
 	}
 	switch {

@@ -36,17 +36,21 @@ func (s *Session) valid(ctx context.Context, doc *fhir.Document) (*fhir.Document
 	if err := validate.Refusal("interaction.valid", issues); err != nil {
 		return nil, nil, err
 	}
-	if !Flawed(issues) {
+	if !s.flawed(issues) {
 		return doc, issues, nil
 	}
 	doc, err := mark(doc, issues)
 	return doc, issues, err
 }
 
-// Flawed reports whether a resource was stored with faults: what the level
-// minimal lets pass, and not what is for information only.
-func Flawed(issues []fault.Issue) bool {
-	return slices.ContainsFunc(issues, func(i fault.Issue) bool { return i.Severity == fault.SeverityWarning })
+// Flawed reports whether a version was stored with faults, which only the level
+// minimal lets pass.
+func (s *Session) Flawed(v *Version) bool { return s.flawed(v.Issues) }
+
+// flawed: at minimal a fault is a warning. At the other levels a warning is one
+// of R4's own, as of a rule that should be kept.
+func (s *Session) flawed(issues []fault.Issue) bool {
+	return s.Level == validate.Minimal && slices.ContainsFunc(issues, func(i fault.Issue) bool { return i.Severity == fault.SeverityWarning })
 }
 
 // outcomeOf lists issues as an OperationOutcome.
