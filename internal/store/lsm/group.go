@@ -233,6 +233,9 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 	for _, edit := range r.meta {
 		g.writeMeta(edit)
 	}
+	if r.scrubbed > 0 && g.q.purged <= r.scrubbed {
+		g.writeMeta(metaEdit{key: purgedKey})
+	}
 	c := commitWriter{group: g, number: g.q.next.commit + 1, left: rows, now: now}
 	for _, p := range purges {
 		c.takeAway(p) // first: what a purge rewrites, the other changes merge into

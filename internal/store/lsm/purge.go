@@ -160,6 +160,7 @@ func (c *commitWriter) purge(ch *change) {
 	h.purge = true
 	must(c.batch.Set(bodyKey(rid), c.q.store.bodies.row(&h, nil), nil))
 	must(c.batch.Set(purgedKey, []byte{}, nil))
+	c.q.purged = c.number
 	c.pointers[ch.self] = pointer{}
 }
 
@@ -180,13 +181,12 @@ func (s *Store) Scrub(ctx context.Context) error {
 	if err != nil || !purged {
 		return fault.Wrap(fault.Internal, op, err)
 	}
-	if _, err := s.sequencer.submit(ctx, &request{meta: []metaEdit{{key: purgedKey}}}); err != nil {
-		return err
+	snap := s.published.take()
+	until := snap.commit
+	s.published.drop(snap)
+	if err := errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)); err != nil {
+		return wrapDisk(op, errors.Join(ended(ctx, op), err))
 	}
-	err = errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true))
-	if err != nil {
-		_, again := s.sequencer.submit(context.WithoutCancel(ctx), &request{meta: []metaEdit{{key: purgedKey, value: []byte{}}}})
-		return wrapDisk(op, errors.Join(err, again))
-	}
-	return nil
+	_, err = s.sequencer.submit(ctx, &request{scrubbed: until})
+	return err
 }

@@ -30,7 +30,9 @@ const (
 type request struct {
 	changes []change
 	meta    []metaEdit // meta keys that change with this commit
-	reply   chan reply // holds one
+	// scrubbed: files hold nothing any more of what was purged up to this commit.
+	scrubbed uint64
+	reply    chan reply // holds one
 }
 
 // metaEdit sets a meta key, or deletes it when value is nil.
@@ -64,6 +66,7 @@ type sequencer struct {
 
 	next   state                // with everything that was judged
 	types  map[plan.Type]uint64 // newest commit per type, since open
+	purged uint64               // newest commit with a purge, since open
 	flying *flight
 	broken error // why nothing can be committed any more
 }

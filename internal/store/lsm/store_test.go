@@ -189,8 +189,10 @@ func TestScrub(t *testing.T) {
 	commit(t, s, put(patient("gone"), `{"x":"body of gone"}`, name("entry of gone")))
 	commit(t, s, put(patient("gone"), `{"x":"body two of gone"}`, name("entry two of gone")), put(patient("kept"), `{"x":"body of kept"}`, name("entry of kept")))
 	commit(t, s, store.Op{Kind: store.Purge, Key: patient("gone")})
-	if err := s.Scrub(t.Context()); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second has nothing to do
+		if err := s.Scrub(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	mustCheck(t, s)
 	if err := s.Close(); err != nil {
