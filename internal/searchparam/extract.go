@@ -159,8 +159,8 @@ func (w *worker) take(t *taker, n fhir.Node) {
 	}
 	switch {
 	case x.affirmed:
-		if n.Kind() == fhir.Bool && !n.Bool() {
-			w.found[t.index] = foundFalse
+		if n.Kind() == fhir.Bool && !n.Bool() && w.found[t.index] == foundNone {
+			w.found[t.index] = foundFalse // of two, which R4 forbids, one is not false
 			return
 		}
 	case x.param.Kind == search.KindWords:

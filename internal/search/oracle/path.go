@@ -19,7 +19,7 @@ type value struct {
 func evaluate(root object, expression string, from value) []value {
 	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
 		found := evaluate(root, of, from)
-		yes := len(found) > 0 && found[0].json != any(false)
+		yes := len(found) > 1 || len(found) == 1 && found[0].json != any(false)
 		return []value{{yes, "boolean"}}
 	}
 	var all []value
