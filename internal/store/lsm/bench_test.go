@@ -18,3 +18,19 @@ func BenchmarkEngine(b *testing.B) {
 		return open(), open
 	})
 }
+
+// BenchmarkCreateAndOpen is what CreateFHIRDatastore waits for.
+func BenchmarkCreateAndOpen(b *testing.B) {
+	e := engine(b, lsm.Options{Root: b.TempDir()})
+	for b.Loop() {
+		s := made(b, e)
+		b.StopTimer()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+		if err := e.Drop(b.Context(), "s"); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

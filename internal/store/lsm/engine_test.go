@@ -79,4 +79,7 @@ func onDisk(t testing.TB, clock func() time.Time) (store.Engine, func() store.En
 
 func TestEngineInMemory(t *testing.T)    { storetest.Run(t, inMemory(0)) }
 func TestEngineSmallBlocks(t *testing.T) { storetest.Run(t, inMemory(64)) }
-func TestEngineOnDisk(t *testing.T)      { storetest.Run(t, onDisk) }
+func TestEngineOnDisk(t *testing.T) {
+	t.Parallel() // waits for syncs most of the time
+	storetest.Run(t, onDisk)
+}

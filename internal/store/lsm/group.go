@@ -60,7 +60,7 @@ func (g *group) commit(r *request) ([]store.Outcome, error) {
 	if err := g.look(r.changes); err != nil {
 		return nil, err
 	}
-	if err := g.judge(r.changes); err != nil {
+	if err := g.judge(r); err != nil {
 		return nil, err
 	}
 	purges, err := g.planPurges(r.changes)
@@ -104,14 +104,15 @@ func (g *group) look(changes []change) error {
 }
 
 // judge finds the first precondition that does not hold.
-func (g *group) judge(changes []change) error {
+func (g *group) judge(r *request) error {
+	changes := r.changes
 	for i := range changes {
 		for j := range changes[i].conditions {
 			current := g.pointers[changes[i].self]
 			if changes[i].key.ID == "" {
 				current = pointer{}
 			}
-			matched, ok, err := g.meets(&changes[i].conditions[j], current)
+			matched, ok, err := g.meets(r.ctx, &changes[i].conditions[j], current)
 			if err != nil {
 				return err
 			}
@@ -124,7 +125,7 @@ func (g *group) judge(changes []change) error {
 }
 
 // meets judges one condition; for Matches it says what the plan found.
-func (g *group) meets(c *condition, current pointer) ([]plan.Key, bool, error) {
+func (g *group) meets(ctx context.Context, c *condition, current pointer) ([]plan.Key, bool, error) {
 	switch c.Kind {
 	case store.AtVersion:
 		return nil, current.alive() && current.version == c.Version, nil
@@ -136,7 +137,7 @@ func (g *group) meets(c *condition, current pointer) ([]plan.Key, bool, error) {
 		return nil, !current.found, nil
 	}
 	if g.stale(c) {
-		if err := g.ask(c); err != nil {
+		if err := g.ask(ctx, c); err != nil {
 			return nil, false, err
 		}
 	}
@@ -155,12 +156,12 @@ func (g *group) stale(c *condition) bool {
 }
 
 // ask runs the condition's plan over everything before this commit.
-func (g *group) ask(c *condition) error {
+func (g *group) ask(ctx context.Context, c *condition) error {
 	if err := g.settle(); err != nil {
 		return err
 	}
 	s := g.q.store
-	found, err := s.firstMatches(context.Background(), &reader{store: s, r: s.db, w: g.q.next.rid, live: true}, c.around)
+	found, err := s.firstMatches(ctx, &reader{store: s, r: s.db, w: g.q.next.rid, live: true}, c.around)
 	if err != nil {
 		return err
 	}

@@ -54,8 +54,8 @@ type Options struct {
 	// Log takes what an operator should know; nil is slog.Default(). Nothing
 	// that a client wrote goes there.
 	Log *slog.Logger
-	// CacheBytes is the size of the block cache that all stores share; 0 is
-	// DefaultCacheBytes.
+	// CacheBytes is the size of the block cache that all open stores share; 0 is
+	// DefaultCacheBytes. Without an open store there is none.
 	CacheBytes int64
 	// OpenFiles bounds the tables kept open over all stores; 0 is
 	// DefaultOpenFiles.
@@ -128,10 +128,12 @@ const fileCacheShards = 4
 type Engine struct {
 	opts   Options
 	tuning tuning
+
+	mu sync.Mutex // guards what follows, and the folders while they are made or dropped
+	// The caches that all stores share; nil while none is open, so that an idle
+	// server holds no blocks.
 	cache  *pebble.Cache
 	files  *pebble.FileCache
-
-	mu     sync.Mutex // guards stores, and the folders while they are made or dropped
 	stores map[store.ID]*Store
 	closed bool
 }
@@ -148,8 +150,6 @@ func New(opts Options) (*Engine, error) {
 	e := &Engine{
 		opts:   o,
 		tuning: usualTuning,
-		cache:  pebble.NewCache(o.CacheBytes),
-		files:  pebble.NewFileCache(fileCacheShards, o.OpenFiles),
 		stores: map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {
@@ -218,8 +218,10 @@ func (e *Engine) Open(ctx context.Context, id store.ID, key seal.DataKey) (store
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, op, err)
 	}
+	e.keepCaches()
 	s, err := e.openStore(id, dir, key, c)
 	if err != nil {
+		e.dropCaches()
 		return nil, wrapDisk(op, err)
 	}
 	e.stores[id] = s
@@ -260,8 +262,6 @@ func (e *Engine) Close() error {
 	for _, s := range open {
 		all = errors.Join(all, s.Close())
 	}
-	e.files.Unref()
-	e.cache.Unref()
 	return all
 }
 
@@ -269,6 +269,24 @@ func (e *Engine) release(id store.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.stores, id)
+	e.dropCaches()
+}
+
+// keepCaches makes the caches when there are none.
+func (e *Engine) keepCaches() {
+	if e.cache == nil {
+		e.cache = pebble.NewCache(e.opts.CacheBytes)
+		e.files = pebble.NewFileCache(fileCacheShards, e.opts.OpenFiles)
+	}
+}
+
+// dropCaches lets go of the caches when no store is open.
+func (e *Engine) dropCaches() {
+	if e.cache != nil && len(e.stores) == 0 {
+		e.files.Unref()
+		e.cache.Unref()
+		e.cache, e.files = nil, nil
+	}
 }
 
 func engineClosed(op string) error {

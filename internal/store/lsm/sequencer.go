@@ -28,6 +28,7 @@ const (
 
 // request is one commit on its way.
 type request struct {
+	ctx     context.Context // of the caller: plans run under it
 	changes []change
 	meta    []metaEdit // meta keys that change with this commit
 	// scrubbed: files hold nothing any more of what was purged up to this commit.
@@ -97,7 +98,7 @@ func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *
 // unknown.
 func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, error) {
 	const op = "lsm.Commit"
-	r.reply = make(chan reply, 1)
+	r.ctx, r.reply = ctx, make(chan reply, 1)
 	select {
 	case q.queue <- r:
 	case <-ctx.Done():

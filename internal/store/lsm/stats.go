@@ -38,8 +38,13 @@ type CacheStats struct {
 	Hits, Misses int64
 }
 
-// CacheStats gives the figures now.
+// CacheStats gives the figures now; zero while no store is open.
 func (e *Engine) CacheStats() CacheStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cache == nil {
+		return CacheStats{}
+	}
 	m := e.cache.Metrics()
 	return CacheStats{Bytes: m.Size, Hits: m.Hits, Misses: m.Misses}
 }

@@ -115,7 +115,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
 		L0StopWritesThreshold:       20,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, runtime.GOMAXPROCS(0)/2) },
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, runtime.GOMAXPROCS(0)/2) },
 		MaxManifestFileSize:         4 << 20,
 		Cleaner:                     deleter{},
 	}

@@ -471,6 +471,9 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := errors.Join(s.Close(), e.Close()); err != nil {
 		t.Error(err)
 	}
+	if got := e.CacheStats(); got.Bytes != 0 {
+		t.Errorf("a cache of %d bytes is left", got.Bytes)
+	}
 }
 
 // A newer format is refused with words that help.
