@@ -17,6 +17,7 @@ url=http://$listen
 mkdir -p "$data"
 data=$(cd "$data" && pwd)
 log=$data/log
+: >"$log" # what an earlier run said is not this server's hello
 "$tarn" serve --data "$data" --listen "$listen" >"$log" 2>&1 &
 server=$!
 stop() {
@@ -45,7 +46,8 @@ unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN
 own() { "$tarn" datastore "$@" --data "$data" --endpoint "$url"; }
 # active: the id of the demo's data store, if there is one.
 active() {
-	own list --status active --name demo --output json | sed -n 's/.*"DatastoreId": *"\([0-9a-f]*\)".*/\1/p' | head -n 1
+	list=$(own list --status active --name demo --output json)
+	printf '%s\n' "$list" | sed -n 's/.*"DatastoreId": *"\([0-9a-f]*\)".*/\1/p' | head -n 1
 }
 
 echo "Tarn is up at $url, its data in $data, its log in $log."
