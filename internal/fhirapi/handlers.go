@@ -110,17 +110,24 @@ func (x *exchange) updateWhere() error {
 }
 
 // patchTypes are the patches that are understood.
-var patchTypes = []string{interaction.JSONPatchType}
+var patchTypes = append([]string{interaction.JSONPatchType}, jsonTypes...)
+
+// operations are the body as a patch: Content-Type tells a JSON Patch from a
+// FHIRPath Patch.
+func (x *exchange) operations() interaction.PatchBody {
+	media, _ := mediaType(x.r.Header.Get("Content-Type"))
+	return interaction.PatchBody{Body: x.Body, FHIRPath: media != interaction.JSONPatchType}
+}
 
 func (x *exchange) patch() error {
 	return x.write(patchTypes, func(m interaction.Match) (*interaction.Version, error) {
-		return x.Session.Patch(x.r.Context(), x.path[0], x.path[1], x.Body, m)
+		return x.Session.Patch(x.r.Context(), x.path[0], x.path[1], x.operations(), m)
 	})
 }
 
 func (x *exchange) patchWhere() error {
 	return x.write(patchTypes, func(m interaction.Match) (*interaction.Version, error) {
-		return x.Session.PatchWhere(x.r.Context(), x.path[0], x.RawQuery, x.Body, m)
+		return x.Session.PatchWhere(x.r.Context(), x.path[0], x.RawQuery, x.operations(), m)
 	})
 }
 

@@ -81,9 +81,9 @@ func (s *Session) single(ctx context.Context, e *entry) (*Version, error) {
 	case e.method == "PUT":
 		return s.UpdateWhere(ctx, t.typ, t.query, body, e.match)
 	case e.method == "PATCH" && t.id != "":
-		return s.Patch(ctx, t.typ, t.id, e.binary, e.match)
+		return s.Patch(ctx, t.typ, t.id, e.operations, e.match)
 	case e.method == "PATCH":
-		return s.PatchWhere(ctx, t.typ, t.query, e.binary, e.match)
+		return s.PatchWhere(ctx, t.typ, t.query, e.operations, e.match)
 	case t.id != "":
 		return s.Delete(ctx, t.typ, t.id, e.match)
 	}

@@ -19,17 +19,17 @@ var bundleLimits = fhir.Limits{MaxBytes: 128 << 20, MaxNodes: 16 << 20}
 
 // entry is one Bundle.entry of a batch or transaction.
 type entry struct {
-	at       int // place in the bundle
-	fullURL  string
-	resource fhir.Node // Absent for DELETE and GET
-	method   string
-	target   target
-	match    Match
-	noneTag  string          // If-None-Match of a GET
-	none     string          // ifNoneExist
-	binary   []byte          // PATCH: the operations
-	absent   bool            // conditional PUT with an id in the body: the id must be free
-	starts   func() [][2]int // where the resources of all entries begin; nil: look for it
+	at         int // place in the bundle
+	fullURL    string
+	resource   fhir.Node // Absent for DELETE and GET
+	method     string
+	target     target
+	match      Match
+	noneTag    string          // If-None-Match of a GET
+	none       string          // ifNoneExist
+	operations PatchBody       // of a PATCH
+	absent     bool            // conditional PUT with an id in the body: the id must be free
+	starts     func() [][2]int // where the resources of all entries begin; nil: look for it
 }
 
 // target is a request.url taken apart.
@@ -176,7 +176,7 @@ func (e *entry) checkResource() error {
 	}
 	if e.method == "PATCH" {
 		wrong := ""
-		if e.binary, wrong = binaryPatch(e.resource); wrong != "" {
+		if e.operations, wrong = entryPatch(e.resource); wrong != "" {
 			return e.invalid("resource", wrong)
 		}
 		return nil

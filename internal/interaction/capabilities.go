@@ -69,7 +69,7 @@ func (s *Session) Capabilities() ([]byte, error) {
 		},
 		"fhirVersion": r4.Version,
 		"format":      []string{"application/fhir+json", "json"},
-		"patchFormat": []string{"application/json-patch+json"},
+		"patchFormat": []string{"application/json-patch+json", "application/fhir+json"},
 		"rest": []any{map[string]any{
 			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(),
 			"compartment": compartments(),

@@ -102,7 +102,7 @@ func (t *txn) mayWrite(w *write) (plan.Type, error) {
 func (t *txn) lookAt(ctx context.Context, w *write) (err error) {
 	switch {
 	case w.method == "PATCH":
-		if w.patch, err = t.readPatch(w.key.Type, w.binary); err == nil {
+		if w.patch, err = t.readPatch(w.key.Type, w.operations); err == nil {
 			w.old, err = t.patchable(ctx, t.view, w.key, w.match)
 		}
 	case w.method == "DELETE" && !t.Grant.Unbounded():

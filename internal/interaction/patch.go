@@ -14,10 +14,16 @@ import (
 // JSONPatchType is the media type of JSON Patch (RFC 6902).
 const JSONPatchType = "application/json-patch+json"
 
-// Patch changes a resource by a JSON Patch (R4 http.html#patch), in one step:
-// when another writer comes first, the patch is applied anew to what is there,
-// unless If-Match names the version.
-func (s *Session) Patch(ctx context.Context, typ, id string, operations []byte, match Match) (*Version, error) {
+// PatchBody is a patch as it was sent.
+type PatchBody struct {
+	Body     []byte
+	FHIRPath bool // a Parameters resource with a FHIRPath Patch; else a JSON Patch
+}
+
+// Patch changes a resource by a JSON Patch or a FHIRPath Patch (R4
+// http.html#patch), in one step: when another writer comes first, the patch is
+// applied anew to what is there, unless If-Match names the version.
+func (s *Session) Patch(ctx context.Context, typ, id string, operations PatchBody, match Match) (*Version, error) {
 	key, err := s.key(typ, id)
 	if err != nil {
 		return nil, err
@@ -36,7 +42,7 @@ func (s *Session) Patch(ctx context.Context, typ, id string, operations []byte, 
 }
 
 // PatchWhere is the conditional patch of the one resource that matches.
-func (s *Session) PatchWhere(ctx context.Context, typ, criteria string, operations []byte, match Match) (*Version, error) {
+func (s *Session) PatchWhere(ctx context.Context, typ, criteria string, operations PatchBody, match Match) (*Version, error) {
 	t, err := s.typ(typ)
 	if err != nil {
 		return nil, err
@@ -67,18 +73,25 @@ func (s *Session) PatchWhere(ctx context.Context, typ, criteria string, operatio
 	return nil, raced()
 }
 
-func (s *Session) readPatch(t plan.Type, operations []byte) (*patch.JSONPatch, error) {
+func (s *Session) readPatch(t plan.Type, operations PatchBody) (patch.Patch, error) {
 	if err := s.mayChange(t); err != nil {
 		return nil, err
 	}
-	if len(operations) > MaxResource {
+	if len(operations.Body) > MaxResource {
 		return nil, fault.New(fault.TooLarge, "interaction.readPatch", "the patch is larger than %d bytes", MaxResource)
 	}
-	return patch.Parse(operations)
+	if !operations.FHIRPath {
+		return patch.Parse(operations.Body)
+	}
+	doc, err := parseParameters(operations.Body)
+	if err != nil {
+		return nil, err
+	}
+	return patch.ParseFHIRPath(doc.Root())
 }
 
 // patchOne is one attempt: *store.Unmet when another writer came first.
-func (s *Session) patchOne(ctx context.Context, key plan.Key, p *patch.JSONPatch, match Match, conditions ...store.Condition) (*Version, error) {
+func (s *Session) patchOne(ctx context.Context, key plan.Key, p patch.Patch, match Match, conditions ...store.Condition) (*Version, error) {
 	view, err := s.Store.View(ctx, "")
 	if err != nil {
 		return nil, err
@@ -114,7 +127,7 @@ func (s *Session) patchable(ctx context.Context, view store.View, key plan.Key, 
 }
 
 // patched applies a patch; what the server sets stays as it was.
-func (s *Session) patched(old *Version, p *patch.JSONPatch) (*fhir.Document, error) {
+func (s *Session) patched(old *Version, p patch.Patch) (*fhir.Document, error) {
 	before, err := fhir.Parse(old.Resource())
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "interaction.patched", err)
@@ -138,18 +151,23 @@ func (s *Session) patched(old *Version, p *patch.JSONPatch) (*fhir.Document, err
 	return doc, nil
 }
 
-// binaryPatch takes the operations out of a bundle entry's Binary (HealthLake's
-// form: base64 of the patch; R4 http.html#patch).
-func binaryPatch(resource fhir.Node) ([]byte, string) {
-	if resource.ResourceType() != "Binary" {
-		return nil, "a PATCH entry holds a Binary with a JSON Patch"
+// entryPatch takes the operations out of a bundle's PATCH entry: a Parameters
+// with a FHIRPath Patch, or a Binary with the base64 of a JSON Patch (R4
+// http.html#patch); wrong says what else it is.
+func entryPatch(resource fhir.Node) (operations PatchBody, wrong string) {
+	switch resource.ResourceType() {
+	case "Parameters":
+		return PatchBody{Body: resource.Raw(), FHIRPath: true}, ""
+	case "Binary":
+	default:
+		return operations, "a PATCH entry holds a Parameters with a FHIRPath Patch or a Binary with a JSON Patch"
 	}
 	if !resource.Get("contentType").Is(JSONPatchType) {
-		return nil, "its contentType is not " + JSONPatchType
+		return operations, "its contentType is not " + JSONPatchType
 	}
 	raw, err := base64.StdEncoding.DecodeString(resource.Get("data").Text())
 	if err != nil {
-		return nil, "its data is not base64"
+		return operations, "its data is not base64"
 	}
-	return raw, ""
+	return PatchBody{Body: raw}, ""
 }

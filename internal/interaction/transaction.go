@@ -49,11 +49,11 @@ func (s *Session) transaction(ctx context.Context, items fhir.Node) (*BundleAnsw
 type write struct {
 	*entry
 	key     plan.Key
-	found   bool             // a conditional create found its resource: nothing is written
-	like    *write           // found: the entry of this transaction that makes it; nil: it is stored
-	nothing bool             // a delete of what is not there
-	old     *Version         // PATCH: what it applies to
-	patch   *patch.JSONPatch // PATCH
+	found   bool        // a conditional create found its resource: nothing is written
+	like    *write      // found: the entry of this transaction that makes it; nil: it is stored
+	nothing bool        // a delete of what is not there
+	old     *Version    // PATCH: what it applies to
+	patch   patch.Patch // PATCH
 	op      store.Op
 	issues  []fault.Issue // of the resource, that do not forbid it
 	// ours is how many of op's conditions, from the first, are the server's own:

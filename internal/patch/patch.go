@@ -1,14 +1,18 @@
-// Package patch changes a resource by a JSON Patch (RFC 6902), losslessly: what
-// no operation names keeps its text, its decimals and the order of its members.
+// Package patch changes a resource by a JSON Patch (RFC 6902) or a FHIRPath Patch,
+// losslessly: what no operation names keeps its text, its decimals and the order
+// of its members.
 //
-//	JSONPatch   [{"op":"replace","path":"/active","value":false}, …]
-//	tree        the document with its leaves as they were written
+//	JSONPatch       [{"op":"replace","path":"/active","value":false}, …]
+//	tree            the document with its leaves as they were written
+//	FHIRPathPatch   Parameters with add, insert, delete, replace and move
+//	list            an element with all its values and their siblings "_name"
 //
-// Parse reads a patch and refuses what is not one (fault.Invalid, fault.Syntax);
+// Parse and ParseFHIRPath read a patch and refuses what is not one (fault.Invalid, fault.Syntax);
 // Apply carries it out on a copy, all operations or none: one that cannot be
 // applied, or a test that fails, is fault.Unprocessable and names the operation.
 //
-// Spec: RFC 6902, RFC 6901 (JSON Pointer); http://hl7.org/fhir/R4/http.html#patch.
+// Spec: RFC 6902, RFC 6901 (JSON Pointer); http://hl7.org/fhir/R4/http.html#patch,
+// http://hl7.org/fhir/R4/fhirpatch.html.
 package patch
 
 import (
@@ -17,6 +21,12 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 )
+
+// Patch is a parsed patch of either kind.
+type Patch interface {
+	// Apply gives the document's text after all operations.
+	Apply(doc *fhir.Document) ([]byte, error)
+}
 
 // Bounds of a patch.
 const (
