@@ -72,22 +72,22 @@ func TestStatementIsTrue(t *testing.T) {
 			t.Errorf("%q is said and not routed", code)
 		}
 	}
-	count, saidOperations := 0, 0
+	count, saidOperations := 0, a.at("rest[0].operation").Len()
 	for _, requests := range offered {
 		count += len(requests)
 	}
 	for resource := range a.at("rest[0].resource").Items() {
 		for o := range resource.Get("operation").Items() {
 			typ, name := resource.Get("type").Text(), "$"+o.Get("name").Text()
-			if found, ok := interaction.FindOperation(typ, name); !ok || fhirapi.Action("GET", "/"+typ+"/1/"+name) != found.Action {
+			if found, ok := interaction.FindOperation(interaction.OnInstance, typ, name); !ok || fhirapi.Action("GET", "/"+typ+"/1/"+name) != found.Action {
 				t.Errorf("%s on %s is said and not routed", name, typ)
 			}
 			saidOperations++
 		}
 	}
 	offeredOperations := 0
-	for _, o := range interaction.Operations {
-		offeredOperations += len(o.Types)
+	for _, o := range interaction.Operations() {
+		offeredOperations += max(len(o.Types), 1)
 	}
 	if saidOperations != offeredOperations {
 		t.Errorf("%d operations are said, %d offered", saidOperations, offeredOperations)

@@ -10,7 +10,11 @@ import (
 )
 
 func (x *exchange) capabilities() error {
-	body, err := x.Session.Capabilities()
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	body, err := x.Session.Capabilities(pairs)
 	if err != nil {
 		return err
 	}
@@ -230,13 +234,16 @@ func (x *exchange) operate() error {
 		if err := x.wantJSON(); err != nil {
 			return err
 		}
-		more, err := interaction.ReadParameters(x.Body)
-		if err != nil {
-			return err
-		}
-		pairs = append(pairs, more...)
 	}
-	body, err := x.Session.Operate(x.r.Context(), x.path[2], interaction.OperationRequest{Type: x.path[0], ID: x.path[1], Pairs: pairs})
+	req := interaction.OperationRequest{Pairs: pairs, Body: x.Body, Post: x.r.Method == http.MethodPost}
+	last := len(x.path) - 1
+	if last > 0 {
+		req.Type = x.path[0]
+	}
+	if last > 1 {
+		req.ID = x.path[1]
+	}
+	body, err := x.Session.Operate(x.r.Context(), x.path[last], req)
 	if err != nil {
 		return err
 	}

@@ -101,11 +101,13 @@ func (s *server) session() *interaction.Session {
 	return made
 }
 
+var statements = &interaction.Statements{}
+
 func (s *server) bare() *interaction.Session {
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
-		Base:      base, Pages: s.pages,
+		Base:      base, Pages: s.pages, Statements: statements,
 		Clock: func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) },
 		NewID: func() (string, error) {
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)), nil

@@ -95,17 +95,29 @@ func matchSegment(want, segment string) bool {
 	return segment == want
 }
 
-// operation is the route of an extended operation on one resource (R4
-// operations.html): none of them changes anything, so GET and POST do.
+// operationShapes are where operations are called, by level.
+var operationShapes = []struct {
+	level interaction.Level
+	shape string
+}{{interaction.OnSystem, ""}, {interaction.OnType, "T/"}, {interaction.OnInstance, "T/I/"}}
+
+// operation is the route of an extended operation (R4 operations.html), by GET,
+// where it changes nothing, and by POST.
 func operation(method string, segments []string) (*route, bool) {
-	if len(segments) != 3 || method != http.MethodGet && method != http.MethodPost {
+	last := len(segments) - 1
+	if last < 0 || last >= len(operationShapes) || method != http.MethodGet && method != http.MethodPost {
 		return nil, false
 	}
-	o, ok := interaction.FindOperation(segments[0], segments[2])
-	if !ok {
+	at := operationShapes[last]
+	o, ok := interaction.FindOperation(at.level, segments[0], segments[last])
+	if !ok || !match(at.shape+o.Name, segments) {
 		return nil, false
 	}
-	return &route{method: method, shape: "T/I/" + o.Name, action: o.Action, serve: (*exchange).operate}, true
+	r := &route{method: method, shape: at.shape + o.Name, action: o.Action, serve: (*exchange).operate}
+	if method == http.MethodPost && o.PostAction != "" {
+		r.action = o.PostAction
+	}
+	return r, true
 }
 
 // find gives the route of a request; where only the method is wrong, the fault's

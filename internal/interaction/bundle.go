@@ -195,7 +195,7 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 	var body []byte
 	switch {
 	case t.typ == "metadata" && t.id == "":
-		body, err = s.Capabilities()
+		body, err = s.Capabilities(pairs)
 	case t.history:
 		body, err = s.History(ctx, HistoryRequest{Type: t.typ, ID: t.id, Pairs: pairs})
 	case t.version != "":

@@ -1,9 +1,11 @@
 package interaction
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -55,29 +57,107 @@ type capabilityOp struct {
 	Definition string `json:"definition"`
 }
 
+// normative are the resource types that are normative in R4 (R4 versions.html,
+// resourcelist.html).
+var normative = map[string]bool{
+	"Binary": true, "Bundle": true, "CapabilityStatement": true, "CodeSystem": true, "Observation": true, "OperationDefinition": true,
+	"OperationOutcome": true, "Parameters": true, "Patient": true, "StructureDefinition": true, "ValueSet": true,
+}
+
+// Statements keeps what Capabilities made, for all sessions on one registry and
+// for one day: a statement is large and asked for often.
+type Statements struct {
+	mu   sync.Mutex
+	date string
+	made map[string][2][]byte // by mode: before and behind the base URL
+}
+
+// baseMark stands for the store's base URL in a statement that is kept.
+const baseMark = "urn:tarn:base"
+
 // Capabilities gives the CapabilityStatement (R4 http.html#capabilities), made
-// from the types and search parameters that are registered.
-func (s *Session) Capabilities() ([]byte, error) {
-	statement := map[string]any{
+// from the types and search parameters that are registered: all of it
+// (mode=full), what is normative in R4 (mode=normative), or the
+// TerminologyCapabilities (mode=terminology).
+func (s *Session) Capabilities(pairs []search.Pair) ([]byte, error) {
+	mode := "full"
+	for _, p := range pairs {
+		if p.Name == "mode" {
+			mode = p.Value
+		}
+	}
+	if mode != "full" && mode != "normative" && mode != "terminology" {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.Capabilities", Subject: "mode", Detail: "it is full, normative or terminology"}
+	}
+	parts, err := s.statement(mode)
+	if err != nil {
+		return nil, err
+	}
+	url := fhir.AppendString(nil, s.Base)
+	return slices.Concat(parts[0], url[1:len(url)-1], parts[1]), nil
+}
+
+// statement is the kept statement, or a new one.
+func (s *Session) statement(mode string) (parts [2][]byte, err error) {
+	date := fhir.FormatInstant(s.Clock())[:len("2006-01-02")]
+	if s.Statements == nil {
+		return s.makeStatement(mode, date)
+	}
+	k := s.Statements
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.date != date {
+		k.date, k.made = date, map[string][2][]byte{}
+	}
+	if kept, ok := k.made[mode]; ok {
+		return kept, nil
+	}
+	parts, err = s.makeStatement(mode, date)
+	if err == nil {
+		k.made[mode] = parts
+	}
+	return parts, err
+}
+
+func (s *Session) makeStatement(mode, date string) (parts [2][]byte, err error) {
+	content := s.capabilityStatement(mode)
+	if mode == "terminology" {
+		content = map[string]any{"resourceType": "TerminologyCapabilities"}
+	}
+	content["status"], content["date"], content["kind"] = "active", date, "instance"
+	content["software"] = map[string]string{"name": "Tarn"}
+	content["implementation"] = map[string]string{"description": "Tarn, a FHIR R4 data store", "url": baseMark}
+	body, err := json.Marshal(content)
+	if err != nil {
+		return parts, fault.Wrap(fault.Internal, "interaction.Capabilities", err)
+	}
+	parts[0], parts[1], _ = bytes.Cut(body, []byte(baseMark))
+	return parts, nil
+}
+
+func (s *Session) capabilityStatement(mode string) map[string]any {
+	return map[string]any{
 		"resourceType": "CapabilityStatement",
-		"status":       "active",
-		"date":         fhir.FormatInstant(s.Clock())[:len("2006-01-02")],
-		"kind":         "instance",
-		"software":     map[string]string{"name": "Tarn"},
-		"implementation": map[string]string{
-			"description": "Tarn, a FHIR R4 data store", "url": s.Base,
-		},
-		"fhirVersion": r4.Version,
-		"format":      []string{"application/fhir+json", "json"},
-		"patchFormat": []string{"application/json-patch+json", "application/fhir+json"},
+		"fhirVersion":  r4.Version,
+		"format":       []string{"application/fhir+json", "json"},
+		"patchFormat":  []string{"application/json-patch+json", "application/fhir+json"},
 		"rest": []any{map[string]any{
-			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(),
-			"compartment": compartments(),
-			"security":    map[string]any{"cors": true, "description": "AWS Signature Version 4, service name healthlake"},
+			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(mode),
+			"compartment": compartments(), "operation": statedOperations(func(o Operation) bool { return o.Types == nil }),
+			"security": map[string]any{"cors": true, "description": "AWS Signature Version 4, service name healthlake"},
 		}},
 	}
-	body, err := json.Marshal(statement)
-	return body, fault.Wrap(fault.Internal, "interaction.Capabilities", err)
+}
+
+// statedOperations are the operations of one place in the statement.
+func statedOperations(here func(Operation) bool) []capabilityOp {
+	var list []capabilityOp
+	for _, o := range operations {
+		if here(o) {
+			list = append(list, capabilityOp{strings.TrimPrefix(o.Name, "$"), o.Definition})
+		}
+	}
+	return list
 }
 
 func codes(list []string) []code {
@@ -96,10 +176,10 @@ func compartments() []string {
 	return urls
 }
 
-func (s *Session) capabilityResources() []capabilityResource {
+func (s *Session) capabilityResources(mode string) []capabilityResource {
 	var list []capabilityResource
 	for _, t := range s.Registry.Types() {
-		if name := s.Registry.Name(t); !notStored[name] {
+		if name := s.Registry.Name(t); !notStored[name] && (mode == "full" || normative[name]) {
 			list = append(list, s.capabilityResource(t, name))
 		}
 	}
@@ -131,11 +211,7 @@ func (s *Session) capabilityResource(t plan.Type, name string) capabilityResourc
 	}
 	r.SearchParam = append(r.SearchParam, capabilityParam{Name: "createdAt", Type: "date",
 		Documentation: "When the resource was created (HealthLake's)"})
-	for _, o := range Operations {
-		if slices.Contains(o.Types, name) {
-			r.Operation = append(r.Operation, capabilityOp{strings.TrimPrefix(o.Name, "$"), o.Definition})
-		}
-	}
+	r.Operation = statedOperations(func(o Operation) bool { return slices.Contains(o.Types, name) })
 	return r
 }
 

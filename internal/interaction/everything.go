@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -35,7 +36,11 @@ var clinicalDate = map[string]string{
 // they refer to outside of it (R4 patient-operation-everything.html). Pages see
 // one moment; total counts the compartment.
 func everything(ctx context.Context, s *Session, req OperationRequest) ([]byte, error) {
-	token, pairs, err := s.followed(req.Type+"/"+req.ID+"/$everything", req.Pairs)
+	asking, err := req.pairs()
+	if err != nil {
+		return nil, err
+	}
+	token, pairs, err := s.followed(req.Type+"/"+req.ID+"/$everything", asking)
 	if err != nil {
 		return nil, err
 	}
@@ -47,16 +52,20 @@ func everything(ctx context.Context, s *Session, req OperationRequest) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	asked, err := e.plan(s.env())
-	if err != nil {
-		return nil, err
-	}
 	view, err := s.Store.View(ctx, token.Moment)
 	if err != nil {
 		return nil, err
 	}
 	defer view.Close()
-	if _, err := s.readIn(ctx, view, of); err != nil {
+	v, err := s.readIn(ctx, view, of)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.choose(v); err != nil {
+		return nil, err
+	}
+	asked, err := e.plan(s.env())
+	if err != nil {
 		return nil, err
 	}
 	asked.After, token.Moment, token.Query = token.After, view.Moment(), search.Encode(pairs)
@@ -75,6 +84,7 @@ func everything(ctx context.Context, s *Session, req OperationRequest) ([]byte, 
 type scope struct {
 	*Session
 	of          plan.Key
+	owners      []plan.Key  // whose compartments: of itself, or the patients of a Group
 	types, only []plan.Type // of the compartment that are asked for; _type, nil for all
 	count       int
 	since       time.Time
@@ -88,18 +98,63 @@ func (s *Session) readEverything(of plan.Key, pairs []search.Pair) (*scope, erro
 			return nil, err
 		}
 	}
-	for _, t := range s.Registry.Types() {
+	return e, nil
+}
+
+// maxMembers bounds the patients of a Group: each is a condition on every type.
+const maxMembers = 256
+
+// choose settles whose compartments are given, and which types are in them.
+func (e *scope) choose(v *Version) error {
+	e.owners = []plan.Key{e.of}
+	if v.Type == "Group" {
+		doc, err := fhir.Parse(v.Resource())
+		if err != nil {
+			return fault.Wrap(fault.Internal, "interaction.everything", err)
+		}
+		defer doc.Release()
+		if e.owners = e.members(doc.Root()); len(e.owners) > maxMembers {
+			return fault.New(fault.TooCostly, "interaction.everything", "the group has more than %d patients", maxMembers)
+		}
+	}
+	for _, t := range e.Registry.Types() {
 		if e.member(t) && (e.only == nil || slices.Contains(e.only, t)) {
 			e.types = append(e.types, t)
 		}
 	}
-	return e, nil
+	return nil
 }
 
-// member reports whether resources of a type can be in the compartment.
+// members are the patients of a Group that are active in it. Groups in groups
+// are not followed.
+func (e *scope) members(group fhir.Node) []plan.Key {
+	seen := map[plan.Key]bool{}
+	var keys []plan.Key
+	for m := range group.Get("member").Items() {
+		ref := fhir.ParseReference(m.Get("entity").Get("reference").Text())
+		here := ref.Form == fhir.Relative || ref.Form == fhir.Absolute && ref.Base == e.Base
+		if !here || ref.Type != "Patient" || m.Get("inactive").Bool() {
+			continue
+		}
+		if key, err := e.key(ref.Type, ref.ID); err == nil && !seen[key] {
+			seen[key] = true
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// member reports whether resources of a type can be in the compartments.
 func (e *scope) member(t plan.Type) bool {
-	params, self := e.Registry.Compartment(e.of.Type, t)
-	return len(params) > 0 || self || t == e.of.Type
+	if t == e.of.Type {
+		return true
+	}
+	if len(e.owners) == 0 {
+		return false
+	}
+	owner := e.owners[0].Type
+	params, self := e.Registry.Compartment(owner, t)
+	return len(params) > 0 || self || t == owner
 }
 
 func (e *scope) parameter(p search.Pair) (err error) {
@@ -148,13 +203,26 @@ func (e *scope) plan(env search.Env) (*plan.Plan, error) {
 	return p, nil
 }
 
-// inside is the condition to be in the compartment; its own resource always is.
+// inside is the condition to be in one of the compartments; their own resources
+// always are, and so is the one that was asked about.
 func (e *scope) inside(t plan.Type) plan.Node {
-	inside := search.InCompartment(e.Registry, e.Store.HashKey(), e.of, t)
-	if t != e.of.Type {
-		return inside
+	var inside plan.Or
+	var ids []string
+	if t == e.of.Type {
+		ids = append(ids, e.of.ID)
 	}
-	return search.Simplify(plan.Or{inside, plan.IDs{IDs: []string{e.of.ID}}})
+	for _, owner := range e.owners {
+		if params, self := e.Registry.Compartment(owner.Type, t); len(params) > 0 || self {
+			inside = append(inside, search.InCompartment(e.Registry, e.Store.HashKey(), owner, t))
+		}
+		if t == owner.Type && owner != e.of {
+			ids = append(ids, owner.ID)
+		}
+	}
+	if ids != nil {
+		inside = append(inside, plan.IDs{IDs: ids})
+	}
+	return search.Simplify(inside)
 }
 
 // dated are the conditions of start and end on a type that has a clinical date.

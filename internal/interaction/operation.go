@@ -13,49 +13,103 @@ import (
 // element of Operations.
 type Operation struct {
 	Name       string   // with its $
-	Types      []string // the types it is offered on
-	Action     string   // IAM action
-	Definition string   // canonical URL of its OperationDefinition
-	// Run carries it out on one resource and gives the answer's JSON. It changes
-	// nothing: it may be called by GET.
+	Types      []string // the types it is offered on; nil: every one
+	Levels     Level
+	Action     string // IAM action
+	PostAction string // IAM action of a POST, where it is another
+	Definition string // canonical URL of its OperationDefinition
+	Changes    bool   // it may change something: GET is refused
+	// Run carries it out and gives the answer's JSON. Called by GET it changes
+	// nothing.
 	Run func(ctx context.Context, s *Session, req OperationRequest) ([]byte, error)
 }
 
+// Level is where an operation is called: several in an Operation, one in a
+// request.
+type Level uint8
+
+// The levels of R4 (operations.html#executing).
+const (
+	OnSystem   Level = 1 << iota // [base]/$name
+	OnType                       // [base]/[type]/$name
+	OnInstance                   // [base]/[type]/[id]/$name
+)
+
 // OperationRequest is one call.
 type OperationRequest struct {
-	Type, ID string
-	Pairs    []search.Pair // parameters, from the URL or a Parameters resource
+	Type, ID string        // empty above their level
+	Pairs    []search.Pair // parameters from the URL
+	Body     []byte        // Parameters, or where the operation allows it a resource; may be empty
+	Post     bool
 }
 
-// Operations lists what is offered on single resources.
-var Operations = []Operation{
-	{Name: "$everything", Types: []string{"Patient"}, Action: "SearchEverything",
-		Definition: "http://hl7.org/fhir/OperationDefinition/Patient-everything", Run: everything},
-	{Name: "$everything", Types: []string{"Encounter"}, Action: "SearchEverything",
-		Definition: "http://hl7.org/fhir/OperationDefinition/Encounter-everything", Run: everything},
-}
-
-// FindOperation finds an operation on a type's resources.
-func FindOperation(typ, name string) (*Operation, bool) {
-	i := slices.IndexFunc(Operations, func(o Operation) bool { return o.Name == name && slices.Contains(o.Types, typ) })
-	if i < 0 {
-		return nil, false
+func (r OperationRequest) level() Level {
+	switch {
+	case r.ID != "":
+		return OnInstance
+	case r.Type != "":
+		return OnType
 	}
-	return &Operations[i], true
+	return OnSystem
 }
 
-// Operate carries out an operation on one resource.
+// pairs are the simple parameters of URL and body together.
+func (r OperationRequest) pairs() ([]search.Pair, error) {
+	more, err := readParameters(r.Body)
+	return slices.Concat(r.Pairs, more), err
+}
+
+const definitions = "http://hl7.org/fhir/OperationDefinition/"
+
+// Operations lists what is offered.
+func Operations() []Operation { return slices.Clone(operations) }
+
+var operations = []Operation{
+	{Name: "$everything", Types: []string{"Patient"}, Levels: OnInstance, Action: "SearchEverything",
+		Definition: definitions + "Patient-everything", Run: everything},
+	{Name: "$everything", Types: []string{"Encounter"}, Levels: OnInstance, Action: "SearchEverything",
+		Definition: definitions + "Encounter-everything", Run: everything},
+	{Name: "$everything", Types: []string{"Group"}, Levels: OnInstance, Action: "SearchEverything",
+		Definition: definitions + "Group-everything", Run: everything},
+	{Name: "$document", Types: []string{"Composition"}, Levels: OnInstance,
+		Action: "GenerateDocumentWithGet", PostAction: "GenerateDocumentWithPost",
+		Definition: definitions + "Composition-document", Run: document},
+	{Name: "$validate", Levels: OnType | OnInstance, Action: "ValidateResource",
+		Definition: definitions + "Resource-validate", Run: validation},
+	{Name: "$meta", Levels: OnSystem | OnType | OnInstance, Action: "ReadResource",
+		Definition: definitions + "Resource-meta", Run: meta},
+	{Name: "$meta-add", Levels: OnInstance, Action: "UpdateResource", Changes: true,
+		Definition: definitions + "Resource-meta-add", Run: metaAdd},
+	{Name: "$meta-delete", Levels: OnInstance, Action: "UpdateResource", Changes: true,
+		Definition: definitions + "Resource-meta-delete", Run: metaDelete},
+}
+
+// FindOperation finds an operation at a level of a type.
+func FindOperation(level Level, typ, name string) (*Operation, bool) {
+	for i := range operations {
+		o := &operations[i]
+		if o.Name == name && o.Levels&level != 0 && (o.Types == nil || slices.Contains(o.Types, typ)) {
+			return o, true
+		}
+	}
+	return nil, false
+}
+
+// Operate carries out an operation.
 func (s *Session) Operate(ctx context.Context, name string, req OperationRequest) ([]byte, error) {
-	o, ok := FindOperation(req.Type, name)
+	o, ok := FindOperation(req.level(), req.Type, name)
 	if !ok {
 		return nil, &fault.Error{Kind: fault.NotFound, Op: "interaction.Operate", Subject: cutText(name), Detail: "no such operation on " + cutText(req.Type)}
+	}
+	if o.Changes && !req.Post {
+		return nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "interaction.Operate", Subject: "POST", Detail: name + " changes the resource"}
 	}
 	return o.Run(ctx, s, req)
 }
 
-// ReadParameters takes simple parameters out of a Parameters resource (R4
+// readParameters takes simple parameters out of a Parameters resource (R4
 // parameters.html); an empty body has none.
-func ReadParameters(body []byte) ([]search.Pair, error) {
+func readParameters(body []byte) ([]search.Pair, error) {
 	if len(body) == 0 {
 		return nil, nil
 	}
@@ -68,7 +122,7 @@ func ReadParameters(body []byte) ([]search.Pair, error) {
 	for p := range doc.Root().Get("parameter").Items() {
 		value, ok := simpleValue(p)
 		if !ok {
-			return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.ReadParameters", Subject: p.Path(), Detail: "not a name with one simple value"}
+			return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.readParameters", Subject: p.Path(), Detail: "not a name with one simple value"}
 		}
 		pairs = append(pairs, search.Pair{Name: p.Get("name").Text(), Value: value})
 	}

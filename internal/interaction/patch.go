@@ -32,6 +32,10 @@ func (s *Session) Patch(ctx context.Context, typ, id string, operations PatchBod
 	if err != nil {
 		return nil, err
 	}
+	return s.patchKey(ctx, key, p, match)
+}
+
+func (s *Session) patchKey(ctx context.Context, key plan.Key, p patch.Patch, match Match) (*Version, error) {
 	for range maxRaces {
 		v, err := s.patchOne(ctx, key, p, match)
 		if _, again := unmet(err); !again {

@@ -52,20 +52,21 @@ type Sealer interface {
 
 // Session is what one request works with.
 type Session struct {
-	StoreID   string
-	Store     store.Store
-	Grant     *search.Grant
-	Registry  search.Registry
-	Extractor Extractor
-	Validator Validator      // nil: what parses is stored
-	Level     validate.Level // how much Validator asks; the zero Level is strict
-	Base      string         // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
-	Pages     Sealer         // seals page links
-	Clock     func() time.Time
-	NewID     func() (string, error) // a fresh UUID
-	Touched   func(audit.Target)     // told of every resource given out or changed
-	Lenient   bool                   // Prefer: handling=lenient
-	Whole     bool                   // Prefer: return=representation for the entries of bundles
+	StoreID    string
+	Store      store.Store
+	Grant      *search.Grant
+	Registry   search.Registry
+	Extractor  Extractor
+	Validator  Validator      // nil: what parses is stored
+	Level      validate.Level // how much Validator asks; the zero Level is strict
+	Base       string         // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
+	Pages      Sealer         // seals page links
+	Clock      func() time.Time
+	NewID      func() (string, error) // a fresh UUID
+	Touched    func(audit.Target)     // told of every resource given out or changed
+	Lenient    bool                   // Prefer: handling=lenient
+	Statements *Statements            // keeps capability statements between sessions; nil: they are made each time
+	Whole      bool                   // Prefer: return=representation for the entries of bundles
 }
 
 // Version is one version of a resource, as an interaction found or made it.
