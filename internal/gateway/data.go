@@ -29,7 +29,8 @@ type SessionMaker interface {
 
 // serveData answers /datastore/{id}/r4/….
 func (g *Gateway) serveData(x *exchange, path string) error {
-	id, rest, ok := splitData(path)
+	id, rest, uriType, ok := splitData(path)
+	x.uriType = uriType
 	if ok && arn.IsDatastoreID(id) {
 		x.datastore = id
 	}
@@ -81,16 +82,31 @@ func (g *Gateway) admitData(x *exchange, rest string) ([]byte, error) {
 
 func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-// splitData takes /datastore/{id}/r4/rest apart; rest begins with a slash or is
-// empty.
-func splitData(path string) (id, rest string, ok bool) {
+// uriTypes are the path prefixes by which HealthLake lets payers tell their CMS
+// interfaces apart, and the dimension that metrics show for each: no difference
+// otherwise (HealthLake developer guide, "CMS compliance").
+var uriTypes = map[string]string{
+	"patientaccess/v2/":    "patient-access",
+	"provideraccess/v2/":   "provider-access",
+	"payertopayerdx/v2/":   "payer-to-payer",
+	"priorauthservice/v2/": "prior-authorization",
+}
+
+// splitData takes /datastore/{id}/r4/rest apart, also behind one of uriTypes;
+// rest begins with a slash or is empty.
+func splitData(path string) (id, rest, uriType string, ok bool) {
 	id, after, found := strings.Cut(strings.TrimPrefix(path, dataPrefix), "/")
 	if !found || id == "" {
-		return "", "", false
+		return "", "", "", false
 	}
 	after = strings.TrimLeft(after, "/")
-	if after != "r4" && !strings.HasPrefix(after, "r4/") {
-		return "", "", false
+	for prefix, dimension := range uriTypes {
+		if behind, is := strings.CutPrefix(after, prefix); is {
+			after, uriType = behind, dimension
+		}
 	}
-	return id, after[len("r4"):], true
+	if after != "r4" && !strings.HasPrefix(after, "r4/") {
+		return "", "", "", false
+	}
+	return id, after[len("r4"):], uriType, true
 }

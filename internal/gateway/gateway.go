@@ -87,6 +87,7 @@ type exchange struct {
 	began     time.Time
 	plane     string
 	action    string // IAM action, once known
+	uriType   string // one of uriTypes, or empty
 	datastore string // id; only ever in the form of one
 	principal iam.Principal
 	kind      string // fault name of a refusal
@@ -312,7 +313,7 @@ func (g *Gateway) finish(x *exchange) {
 	took := g.Clock().Sub(x.began)
 	status := x.w.status()
 	if g.Metrics != nil {
-		g.Metrics.observe(x.plane, x.action, status, took)
+		g.Metrics.observe(x, status, took)
 	}
 	if x.plane == planeServer {
 		return

@@ -274,9 +274,9 @@ func TestBothPlanesThroughTheDoor(t *testing.T) {
 	}
 	metrics := w.do(w.request("GET", "/metrics", "")).body
 	for _, want := range []string{
-		`tarn_requests_total{action="CreateResource",plane="data",status="201"} 1`,
-		`tarn_requests_total{action="SearchWithGet",plane="data",status="200"} 1`,
-		`tarn_requests_total{action="CreateFHIRDatastore",plane="control",status="200"} 1`,
+		`tarn_requests_total{action="CreateResource",plane="data",status="201",uri_type=""} 1`,
+		`tarn_requests_total{action="SearchWithGet",plane="data",status="200",uri_type=""} 1`,
+		`tarn_requests_total{action="CreateFHIRDatastore",plane="control",status="200",uri_type=""} 1`,
 		"go_goroutines", "process_resident_memory_bytes",
 	} {
 		if !strings.Contains(metrics, want) {

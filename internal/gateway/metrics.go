@@ -24,8 +24,8 @@ func NewMetrics() *Metrics {
 	m := &Metrics{
 		Registry: reg,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tarn_requests_total", Help: "Requests answered, by plane, IAM action and HTTP status.",
-		}, []string{"plane", "action", "status"}),
+			Name: "tarn_requests_total", Help: "Requests answered, by plane, IAM action, HTTP status and, for the CMS paths, URI type.",
+		}, []string{"plane", "action", "status", "uri_type"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "tarn_request_seconds", Help: "Time from a request's arrival to its answer, in seconds.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -36,7 +36,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-func (m *Metrics) observe(plane, action string, status int, took time.Duration) {
-	m.requests.WithLabelValues(plane, action, strconv.Itoa(status)).Inc()
-	m.seconds.WithLabelValues(plane, action).Observe(took.Seconds())
+func (m *Metrics) observe(x *exchange, status int, took time.Duration) {
+	m.requests.WithLabelValues(x.plane, x.action, strconv.Itoa(status), x.uriType).Inc()
+	m.seconds.WithLabelValues(x.plane, x.action).Observe(took.Seconds())
 }
