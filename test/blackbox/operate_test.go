@@ -206,7 +206,7 @@ func TestHealthAndMetrics(t *testing.T) {
 	for path, want := range map[string]string{
 		"/healthz": "ok",
 		"/readyz":  "ready",
-		"/metrics": `tarn_requests_total{action="SearchWithGet",plane="data",status="200"} 1`,
+		"/metrics": `tarn_requests_total{action="SearchWithGet",plane="data",status="200",uri_type=""} 1`,
 	} {
 		answer, err := http.Get(s.url() + path)
 		s.must(err)
