@@ -331,9 +331,7 @@ func (g *gather) merge(c []byte) error {
 		return err
 	}
 	if c[0] == formArray {
-		for i := range n {
-			g.add(binary.LittleEndian.Uint16(c[1+2*i:]))
-		}
+		g.mergeArray(c[1:], n)
 		return nil
 	}
 	g.toBits()
@@ -341,6 +339,32 @@ func (g *gather) merge(c []byte) error {
 		g.bits[i] |= binary.LittleEndian.Uint64(c[3+8*i:])
 	}
 	return nil
+}
+
+func (g *gather) mergeArray(c []byte, n int) {
+	if g.bits == nil && len(g.ords)+n > maxArray {
+		g.toBits()
+	}
+	if g.bits != nil {
+		for i := range n {
+			o := binary.LittleEndian.Uint16(c[2*i:])
+			g.bits[o>>6] |= 1 << (o & 63)
+		}
+		return
+	}
+	g.jumbled = g.jumbled || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= binary.LittleEndian.Uint16(c)
+	g.ords = slices.Grow(g.ords, n)
+	for i := range n {
+		g.ords = append(g.ords, binary.LittleEndian.Uint16(c[2*i:]))
+	}
+}
+
+// size is how many ords were gathered, those added twice counted twice or once.
+func (g *gather) size() int {
+	if g.bits != nil {
+		return maxArray
+	}
+	return len(g.ords)
 }
 
 func (g *gather) union(s set) {

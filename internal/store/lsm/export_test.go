@@ -1,5 +1,27 @@
 package lsm
 
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() { e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2} }
+
+// Settle writes everything into tables and compacts them.
+func (s *Store) Settle(ctx context.Context) error {
+	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true))
+}
+
+// SpaceBytes tells for each keyspace how many bytes a resource takes in tables.
+func (s *Store) SpaceBytes(resources int) map[string]uint64 {
+	sizes := map[string]uint64{}
+	for space := byte(spaceBody); space <= spaceFacts; space++ {
+		if n, err := s.db.EstimateDiskUsage([]byte{space}, []byte{space + 1}); err == nil {
+			sizes[fmt.Sprintf("%02x", space)] = n / uint64(resources)
+		}
+	}
+	return sizes
+}

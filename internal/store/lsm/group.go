@@ -20,6 +20,7 @@ type group struct {
 	answers []answer
 	rows    int
 	wrote   bool // something of this group needs a sync
+	purging bool // the batch holds containers that a purge wrote
 
 	pointers map[plan.Hash]pointer // as after the group's commits, and as read
 	block    uint32                // of containers
@@ -182,24 +183,28 @@ func (g *group) settle() error {
 		g.q.fail(err)
 		return g.q.broken
 	}
-	g.batch = g.q.store.db.NewBatch()
+	g.batch, g.purging = g.q.store.db.NewBatch(), false
 	return nil
 }
 
 // settleContainers writes the containers put together so far into the batch.
 func (g *group) settleContainers() {
-	for prefix, ords := range g.ords {
-		must(g.batch.Merge(appendBlock([]byte(prefix), g.block), appendOrds(nil, ords), nil))
-	}
-	clear(g.ords)
+	g.settleBlock()
 	for block, ords := range g.dead {
 		var all gather // superseded in any order
 		for _, o := range ords {
 			all.add(o)
 		}
-		must(g.batch.Merge(deadKey(block), all.encode(), nil))
+		g.union(deadKey(block), &all)
 	}
 	clear(g.dead)
+}
+
+func (g *group) settleBlock() {
+	for prefix, ords := range g.ords {
+		g.union(appendBlock([]byte(prefix), g.block), &gather{ords: ords})
+	}
+	clear(g.ords)
 }
 
 // must takes the error of a write into a batch: it has one only when the batch
@@ -213,10 +218,7 @@ func must(err error) {
 // post adds a row to the container of a key without block.
 func (g *group) post(prefix string, rid uint64) {
 	if block := uint32(rid >> g.q.store.shift); block != g.block {
-		for prefix, ords := range g.ords {
-			must(g.batch.Merge(appendBlock([]byte(prefix), g.block), appendOrds(nil, ords), nil))
-		}
-		clear(g.ords)
+		g.settleBlock()
 		g.block = block
 	}
 	g.ords[prefix] = append(g.ords[prefix], g.q.store.ord(rid))
@@ -239,6 +241,7 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 	}
 	c := commitWriter{group: g, number: g.q.next.commit + 1, left: rows, now: now}
 	for _, p := range purges {
+		g.purging = true
 		c.takeAway(p) // first: what a purge rewrites, the other changes merge into
 	}
 	outcomes := make([]store.Outcome, len(r.changes))

@@ -70,6 +70,8 @@ type sequencer struct {
 	purged uint64               // newest commit with a purge, since open
 	flying *flight
 	broken error // why nothing can be committed any more
+
+	condenser *condenser
 }
 
 // flight is a group whose sync is under way.
@@ -90,7 +92,7 @@ func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *
 	return &sequencer{
 		store: s, clock: clock, quarantine: q, floor: f,
 		queue: make(chan *request, queueLength), quit: make(chan struct{}), done: make(chan struct{}),
-		next: at, types: map[plan.Type]uint64{},
+		next: at, types: map[plan.Type]uint64{}, condenser: newCondenser(),
 	}
 }
 
