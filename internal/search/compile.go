@@ -138,8 +138,29 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 		return c.time(cond), nil
 	case Never:
 		return never, nil
+	case AllOf:
+		all, err := c.conds(cond)
+		return Simplify(plan.And(all)), err
+	case AnyOf:
+		any, err := c.conds(cond)
+		return Simplify(plan.Or(any)), err
+	case Not:
+		of, err := c.cond(cond.Of)
+		return Simplify(plan.Not{Of: of}), err
 	}
 	return nil, fault.New(fault.Internal, "search.Compile", "unknown condition %T", cond)
+}
+
+func (c *compiler) conds(conds []Cond) ([]plan.Node, error) {
+	nodes := make([]plan.Node, len(conds))
+	for i, cond := range conds {
+		node, err := c.cond(cond)
+		if err != nil {
+			return nil, err
+		}
+		nodes[i] = node
+	}
+	return nodes, nil
 }
 
 // arms compiles the conditions behind a hop, each narrowed by the grant.
@@ -248,6 +269,8 @@ func (c *compiler) token(p *Param, m Modifier, v TokenValue) (plan.Node, error) 
 		return c.tokenAt(p, Identifier, IdentifierSystem, v), nil
 	case ModAbove, ModBelow:
 		return c.subsumed(p, m, v)
+	case ModStarts:
+		return plan.Prefix(p.At(Main), appendCode(nil, v.Code)), nil
 	}
 	return c.plainToken(p, v), nil
 }
@@ -327,16 +350,42 @@ func (c *compiler) text(p *Param, m Modifier, s string) plan.Node {
 		return plan.Term{Param: p.At(Main), Value: appendText(nil, c.env.Key, s)}
 	}
 	folded := foldedText(s)
+	if whole, ok := wholeText(p.At(Main), m, folded); ok {
+		return whole
+	}
 	if folded == "" {
 		return never // nothing but punctuation: nobody's name begins with it
 	}
 	switch m {
+	case ModEnds:
+		return plan.Contains{Param: p.At(Main), Part: append([]byte(folded), 0)}
 	case ModContains:
 		return plan.Contains{Param: p.At(Main), Part: []byte(folded)}
 	case ModText:
 		return plan.Prefix(p.At(Text), []byte(folded))
 	}
 	return plan.Prefix(p.At(Main), []byte(folded))
+}
+
+// wholeText compares whole strings, as folded. An entry is the text, 00 and what
+// is more than 01, so that text and 01 stand behind all entries of the text.
+func wholeText(column plan.Param, m Modifier, folded string) (plan.Node, bool) {
+	low, high := append([]byte(folded), 0), append([]byte(folded), 1)
+	switch m {
+	case ModIs:
+		return plan.Range{Param: column, Low: low, High: high}, true
+	case ModIsNot:
+		return plan.Or{plan.Range{Param: column, High: low}, plan.Range{Param: column, Low: high}}, true
+	case ModAfter:
+		return plan.Range{Param: column, Low: high}, true
+	case ModFrom:
+		return plan.Range{Param: column, Low: low}, true
+	case ModBefore:
+		return plan.Range{Param: column, High: low}, true
+	case ModUpTo:
+		return plan.Range{Param: column, High: high}, true
+	}
+	return nil, false
 }
 
 // uri compares URIs exactly, :below by whole path segments behind the value,
@@ -350,6 +399,13 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 			return never, nil // no URI holds these, but the hash behind a long one does
 		}
 		return plan.Contains{Param: p.At(Main), Part: []byte(cut(s, MaxTextBytes))}, nil
+	case ModStarts:
+		return plan.Prefix(p.At(Main), []byte(cut(s, MaxTextBytes))), nil
+	case ModEnds:
+		if strings.ContainsFunc(s, unicode.IsControl) {
+			return never, nil
+		}
+		return plan.Contains{Param: p.At(Main), Part: append([]byte(cut(s, MaxTextBytes)), 0)}, nil
 	case ModBelow:
 		return plan.Or{c.exactURI(p, s), plan.Prefix(p.At(Main), []byte(cut(strings.TrimSuffix(s, "/")+"/", MaxTextBytes)))}, nil
 	case ModAbove:

@@ -25,6 +25,9 @@ func (p *parser) condition(t plan.Type, name string, pair Pair, depth int) (Cond
 	if chained {
 		return p.chain(t, code, modifier, rest, pair, depth)
 	}
+	if code == "_filter" {
+		return p.filter(t, modifier, pair, depth)
+	}
 	if read, ok := everyResource[code]; ok {
 		return read(p, modifier, pair)
 	}
@@ -52,7 +55,6 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 // notYet are parameters of R4 that Tarn knows by name and refuses.
 var notYet = map[string]string{
 	"_content": "search in whole resources is not offered by this server",
-	"_filter":  "_filter is not offered by this server",
 	"_query":   "named queries are not offered by this server",
 }
 
@@ -67,6 +69,13 @@ func (p *parser) unknownParam(t plan.Type, code string, pair Pair) error {
 
 // chain reads code[:type].rest (R4 3.1.1.4.13).
 func (p *parser) chain(t plan.Type, code, typeName, rest string, pair Pair, depth int) (Cond, error) {
+	return p.chainTo(t, code, typeName, pair, depth, func(target plan.Type) (Cond, error) {
+		return p.condition(target, rest, pair, depth-1)
+	})
+}
+
+// chainTo is a chain over a reference to what rest says of each target.
+func (p *parser) chainTo(t plan.Type, code, typeName string, pair Pair, depth int, rest func(target plan.Type) (Cond, error)) (Cond, error) {
 	if depth == 0 {
 		return nil, tooMany("hops in "+pair.Name, MaxChain)
 	}
@@ -83,7 +92,7 @@ func (p *parser) chain(t plan.Type, code, typeName, rest string, pair Pair, dept
 	var to []On
 	var refused error
 	for _, target := range targets {
-		cond, err := p.condition(target, rest, pair, depth-1)
+		cond, err := rest(target)
 		if err == nil {
 			to = append(to, On{target, cond})
 			continue
@@ -261,6 +270,12 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 		return parseOfType(text)
 	case ModIdentifier:
 		return parseToken(text)
+	case ModStarts:
+		return parseStart(param, text)
+	case ModOverlaps:
+		v, wrong := parseDateValue(Eq.String() + text)
+		v.Prefix = Overlaps
+		return v, wrong
 	}
 	switch param.Kind {
 	case KindNumber:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
 // seeds are the searches of the test files.
@@ -69,6 +70,30 @@ func FuzzFold(f *testing.F) {
 		}
 		if strings.HasPrefix(once, " ") || strings.HasSuffix(once, " ") || strings.Contains(once, "  ") {
 			t.Errorf("%q folds to %q", s, once)
+		}
+	})
+}
+
+// Whatever stands in a filter, it is read, or refused with the place of what is
+// wrong.
+func FuzzFilter(f *testing.F) {
+	for _, seed := range seeds(f) {
+		if _, filter, ok := strings.Cut(seed, "_filter="); ok {
+			f.Add(filter)
+		}
+	}
+	patient, _ := registry.Type("Patient")
+	f.Fuzz(func(t *testing.T, filter string) {
+		q, err := search.Parse(registry, []plan.Type{patient}, []search.Pair{{Name: "_filter", Value: filter}}, search.Options{})
+		if err != nil {
+			if e := fault.From(err); e.Kind != fault.Invalid && e.Kind != fault.NotSupported && e.Kind != fault.TooCostly || e.Message() == "" {
+				t.Errorf("%q: %v", filter, err)
+			}
+			return
+		}
+		again, err := search.Parse(registry, []plan.Type{patient}, q.Pairs(), search.Options{})
+		if err != nil || again.Self() != q.Self() {
+			t.Errorf("%q: self %q reads as %v, %v", filter, q.Self(), again, err)
 		}
 	})
 }

@@ -79,6 +79,7 @@ func back(ms int64) []byte { return instant(max(ms, fhir.MinTime+LongInterval) -
 //	sa  low ≥ ph                 wholly above
 //	eb  high ≤ pl                wholly below
 //	ap  low < ph' and high > pl' the widened value's range overlaps
+//	po  low < ph and high > pl   the value's range overlaps
 //
 // low < high and pl < ph, so that high ≤ x means low < x too.
 func (v DateValue) spans(now time.Time) []span {
@@ -99,11 +100,17 @@ func (v DateValue) spans(now time.Time) []span {
 	case Eb:
 		return []span{{high: pl, tailHigh: after(pl)}}
 	case Ap:
-		wide := v.approximately(now)
-		wl, wh := after(instant(wide.Low)), instant(wide.High)
-		return []span{{low: back(wide.Low), high: wh, tailLow: wl}, {end: true, low: wl, tailHigh: wh}}
+		return overlapping(v.approximately(now))
+	case Overlaps:
+		return overlapping(v.Interval)
 	}
 	return []span{{low: pl, high: ph, tailHigh: after(ph)}}
+}
+
+// overlapping is low < i.High and high > i.Low.
+func overlapping(i Interval) []span {
+	low, high := after(instant(i.Low)), instant(i.High)
+	return []span{{low: back(i.Low), high: high, tailLow: low}, {end: true, low: low, tailHigh: high}}
 }
 
 // spans says each prefix for numbers, where the resource's [low, high] is

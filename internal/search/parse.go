@@ -108,6 +108,7 @@ type parser struct {
 	locator Locator
 	q       *Query
 	hops    int
+	read    filterRead
 	count   *int
 	many    bool // all types are searched, because none was named
 }

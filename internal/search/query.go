@@ -95,7 +95,8 @@ type On struct {
 	Cond Cond
 }
 
-// Cond is a condition: Match, Missing, Chained, Having, ByID, ByTime or Never.
+// Cond is a condition: Match, Missing, Chained, Having, ByID, ByTime, Never, or,
+// in a filter, AllOf, AnyOf and Not.
 type Cond interface{ cond() }
 
 // Match holds when the parameter meets one of Values under the modifier.
@@ -140,6 +141,15 @@ type ByTime struct {
 // Never holds for nothing: a reference of a type that its modifier excludes.
 type Never struct{}
 
+// AllOf holds when all of its conditions hold.
+type AllOf []Cond
+
+// AnyOf holds when one of its conditions holds.
+type AnyOf []Cond
+
+// Not holds when its condition does not.
+type Not struct{ Of Cond }
+
 func (Match) cond()   {}
 func (Missing) cond() {}
 func (Chained) cond() {}
@@ -147,6 +157,9 @@ func (Having) cond()  {}
 func (ByID) cond()    {}
 func (ByTime) cond()  {}
 func (Never) cond()   {}
+func (AllOf) cond()   {}
+func (AnyOf) cond()   {}
+func (Not) cond()     {}
 
 // Modifier changes how a parameter compares (R4 3.1.1.4.4).
 type Modifier uint8
@@ -164,6 +177,17 @@ const (
 	ModNotIn
 	ModOfType
 	ModIdentifier
+
+	// These only _filter asks for (search_filter.html).
+	ModIs       // a string's whole, folded
+	ModIsNot    // a string other than that
+	ModStarts   // the beginning of a uri or of a code
+	ModEnds     // the end of a string or uri
+	ModAfter    // gt of strings, in the order of their folded letters
+	ModFrom     // ge
+	ModBefore   // lt
+	ModUpTo     // le
+	ModOverlaps // dates; see Overlaps
 )
 
 // modifiers are the modifiers by name and the kinds that take them. R4's code

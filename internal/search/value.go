@@ -1,6 +1,7 @@
 package search
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -22,16 +23,18 @@ const (
 	Sa
 	Eb
 	Ap
+	// Overlaps is no prefix, but an operator of _filter (po).
+	Overlaps
 )
 
-var prefixNames = [...]string{"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"}
+var prefixNames = [...]string{"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap", "po"}
 
 func (p Prefix) String() string { return prefixNames[p] }
 
 // cutPrefix takes a prefix off a value; without one it is Eq.
 func cutPrefix(s string) (Prefix, string) {
 	if len(s) > 2 {
-		for i, name := range prefixNames {
+		for i, name := range prefixNames[:Overlaps] {
 			if s[:2] == name {
 				return Prefix(i), s[2:]
 			}
@@ -174,6 +177,21 @@ func parseToken(s string) (TokenValue, string) {
 		return v, ""
 	}
 	return TokenValue{}, `has more than one bar; write \| for a bar inside a code`
+}
+
+// parseStart reads the beginning of a uri or of a code.
+func parseStart(param *Param, text string) (Value, string) {
+	if param.Kind == KindURI {
+		return URIValue(unescape(text)), ""
+	}
+	v, wrong := parseToken(text)
+	switch {
+	case wrong == "" && !v.Any:
+		return v, "has a system, but sw looks at codes alone"
+	case len(v.Code) > maxCodeBytes:
+		return v, fmt.Sprintf("is longer than the %d bytes that sw looks at", maxCodeBytes)
+	}
+	return v, wrong
 }
 
 func parseOfType(s string) (OfTypeValue, string) {

@@ -131,6 +131,12 @@ func (a asker) holds(cond search.Cond, r *resource) bool {
 			at = r.Created
 		}
 		return slices.ContainsFunc(cond.Values, func(v search.DateValue) bool { return instantMeets(at.UnixMilli(), v, a.now) })
+	case search.AllOf:
+		return !slices.ContainsFunc(cond, func(c search.Cond) bool { return !a.holds(c, r) })
+	case search.AnyOf:
+		return slices.ContainsFunc(cond, func(c search.Cond) bool { return a.holds(c, r) })
+	case search.Not:
+		return !a.holds(cond.Of, r)
 	}
 	return false // search.Never
 }

@@ -67,6 +67,8 @@ func (g *Questions) clause(r *resource, hops int) (name, value string) {
 		if name, value, ok := g.having(r, hops); ok {
 			return name, value
 		}
+	case n <= 9:
+		return "_filter", g.filter(r, hops)
 	}
 	p, values := g.param(r)
 	if g.one(12) {

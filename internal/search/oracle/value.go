@@ -26,6 +26,9 @@ func (a asker) one(p *search.Param, m search.Modifier, v value, wanted search.Va
 		if m == search.ModIdentifier {
 			codes = codings(value{member1(v, "identifier"), "Identifier"})
 		}
+		if m == search.ModStarts {
+			return slices.ContainsFunc(codes, func(c coding) bool { return strings.HasPrefix(strings.ToLower(c.code), strings.ToLower(wanted.Code)) })
+		}
 		return slices.ContainsFunc(codes, func(c coding) bool { return c.meets(p, wanted) })
 	case search.OfTypeValue:
 		return ofType(v, wanted)
@@ -179,6 +182,9 @@ func textMeets(p *search.Param, m search.Modifier, v value, wanted string) bool 
 	}
 	want := fold(wanted)
 	return slices.ContainsFunc(texts(v), func(s string) bool {
+		if holds, ok := orderMeets(m, strings.Compare(fold(s), want)); ok {
+			return holds
+		}
 		switch {
 		case m == search.ModExact:
 			return s == wanted
@@ -186,9 +192,30 @@ func textMeets(p *search.Param, m search.Modifier, v value, wanted string) bool 
 			return false
 		case m == search.ModContains:
 			return strings.Contains(fold(s), want)
+		case m == search.ModEnds:
+			return strings.HasSuffix(fold(s), want)
 		}
 		return strings.HasPrefix(fold(s), want)
 	})
+}
+
+// orderMeets: the operators of _filter that compare whole strings.
+func orderMeets(m search.Modifier, order int) (holds, ok bool) {
+	switch m {
+	case search.ModIs:
+		return order == 0, true
+	case search.ModIsNot:
+		return order != 0, true
+	case search.ModAfter:
+		return order > 0, true
+	case search.ModFrom:
+		return order >= 0, true
+	case search.ModBefore:
+		return order < 0, true
+	case search.ModUpTo:
+		return order <= 0, true
+	}
+	return false, false
 }
 
 // uriMeets: R4 3.1.1.4.16.
@@ -208,6 +235,10 @@ func uriMeets(v value, m search.Modifier, wanted string) bool {
 			return s == wanted || strings.HasPrefix(wanted, strings.TrimSuffix(s, "/")+"/") && !strings.HasSuffix(s, "://")
 		case search.ModContains:
 			return strings.Contains(s, wanted)
+		case search.ModStarts:
+			return strings.HasPrefix(s, wanted)
+		case search.ModEnds:
+			return strings.HasSuffix(s, wanted)
 		}
 		return s == wanted
 	})
@@ -371,6 +402,8 @@ func dateMeets(low, high int64, v search.DateValue, now time.Time) bool {
 		return high <= v.Low
 	case search.Ap:
 		return low < v.High+near(v.High, now) && high > v.Low-near(v.Low, now)
+	case search.Overlaps:
+		return low < v.High && high > v.Low
 	}
 	return contained
 }
