@@ -29,7 +29,8 @@ var offered = map[string][]struct{ method, path, action string }{
 	"search-system":  {{"GET", "/", "SearchWithGet"}, {"POST", "/_search", "SearchWithPost"}},
 	"history-system": {{"GET", "/_history", "GetFullHistory"}},
 	// Not in the statement's lists, but offered to everybody.
-	"": {{"GET", "/metadata", "GetCapabilities"}, {"GET", "/.well-known/smart-configuration", "Discovery"}},
+	"": {{"GET", "/metadata", "GetCapabilities"}, {"GET", "/.well-known/smart-configuration", "Discovery"},
+		{"GET", "/Transaction/1", "ReadResource"}},
 }
 
 // The statement says what is routed, and nothing else (R4

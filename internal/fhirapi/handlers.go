@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/search"
 )
@@ -33,6 +34,9 @@ func (x *exchange) bundle() error {
 	if err := x.wantJSON(); err != nil {
 		return err
 	}
+	if x.prefer.async && x.Session.Later != nil {
+		return x.later()
+	}
 	answer, err := x.Session.Bundle(x.r.Context(), x.Body)
 	if err != nil {
 		return err
@@ -41,6 +45,35 @@ func (x *exchange) bundle() error {
 		x.w.Header().Set(issuesHeader, "true")
 	}
 	return x.body(http.StatusOK, answer.Body)
+}
+
+// later takes a transaction to be carried out in the background (R4
+// async.html; devguide, "Asynchronous bundle transactions").
+func (x *exchange) later() error {
+	id, err := x.Session.Async(x.r.Context(), x.Body)
+	if err != nil {
+		return err
+	}
+	poll := x.Session.Base + "/Transaction/" + id
+	x.w.Header().Set("Content-Location", poll)
+	x.w.Header().Add("Preference-Applied", "respond-async")
+	return x.body(http.StatusAccepted, fhir.AppendOutcome(nil, fhir.OutcomeIssue{
+		Severity: "information", Code: "informational", Diagnostics: "Submitted Asynchronous Bundle Transaction", Location: poll,
+	}))
+}
+
+// transaction tells how far an asynchronous transaction is, and gives its answer.
+func (x *exchange) transaction() error {
+	t, err := x.Session.Transaction(x.r.Context(), x.path[1])
+	if err != nil {
+		return err
+	}
+	if t.State == interaction.TransactionEnded {
+		return x.body(t.Status, t.Answer)
+	}
+	return x.body(http.StatusAccepted, fhir.AppendOutcome(nil, fhir.OutcomeIssue{
+		Severity: "information", Code: "informational", Diagnostics: string(t.State),
+	}))
 }
 
 // idempotencyHeader is HealthLake's (devguide, "Idempotency").

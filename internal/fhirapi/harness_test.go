@@ -38,6 +38,7 @@ type server struct {
 	store store.Store
 	grant *search.Grant
 	smart string
+	later interaction.Later
 	check bool // whether what is written is validated, at the level strict
 	ids   atomic.Int64
 	pages *seal.Box
@@ -107,7 +108,7 @@ func (s *server) bare() *interaction.Session {
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
-		Base:      base, Pages: s.pages, Statements: statements,
+		Base:      base, Pages: s.pages, Statements: statements, Later: s.later,
 		Clock: func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) },
 		NewID: func() (string, error) {
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)), nil

@@ -9,6 +9,7 @@ import (
 type preference struct {
 	want    want
 	lenient bool
+	async   bool     // respond-async: applied where there is something to do later
 	applied []string // for Preference-Applied
 }
 
@@ -29,6 +30,7 @@ var preferences = map[string]func(*preference) bool{
 	"return=representation":   func(p *preference) bool { return p.returns(wantResource) },
 	"return=operationoutcome": func(p *preference) bool { return p.returns(wantOutcome) },
 	"handling=lenient":        func(p *preference) bool { p.lenient = true; return true },
+	"respond-async":           func(p *preference) bool { p.async = true; return false },
 	"handling=strict":         func(p *preference) bool { return !p.lenient },
 }
 

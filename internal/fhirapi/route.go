@@ -34,6 +34,7 @@ var routes = []route{
 	{"DELETE", "T", "DeleteResource", (*exchange).deleteWhere},
 	{"POST", "T/_search", "SearchWithPost", (*exchange).searchPost},
 	{"GET", "T/_history", "GetHistoryByResourceType", (*exchange).history},
+	{"GET", "Transaction/I", "ReadResource", (*exchange).transaction},
 	{"GET", "T/I", "ReadResource", (*exchange).read},
 	{"PUT", "T/I", "UpdateResource", (*exchange).update},
 	{"PATCH", "T/I", "PatchResource", (*exchange).patch},

@@ -50,27 +50,47 @@ type BundleAnswer struct {
 
 // Bundle carries out a batch or transaction (R4 http.html#transaction).
 func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error) {
-	doc, err := fhir.ParseLimits(body, bundleLimits)
+	doc, items, err := openBundle(body)
 	if err != nil {
 		return nil, err
 	}
 	defer doc.Release()
-	if err := checkType(doc.Root(), "Bundle"); err != nil {
-		return nil, err
-	}
-	kind := doc.Root().Get("type").Text()
-	if kind != "batch" && kind != "transaction" {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.Bundle", Subject: "Bundle.type",
-			Detail: "only batch and transaction are carried out", Hint: "POST other bundles to Bundle to store them"}
-	}
-	items := doc.Root().Get("entry")
-	if items.Len() > MaxEntries {
-		return nil, fault.New(fault.TooCostly, "interaction.Bundle", "the bundle has %d entries, more than %d", items.Len(), MaxEntries)
-	}
-	if kind == "batch" {
+	if doc.Root().Get("type").Is("batch") {
 		return s.batch(ctx, items)
 	}
 	return s.transaction(ctx, items)
+}
+
+// openBundle parses a batch or transaction and gives its entries.
+func openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
+	doc, err := fhir.ParseLimits(body, bundleLimits)
+	if err != nil {
+		return nil, fhir.Node{}, err
+	}
+	items := doc.Root().Get("entry")
+	err = checkType(doc.Root(), "Bundle")
+	switch kind := doc.Root().Get("type").Text(); {
+	case err != nil:
+	case kind != "batch" && kind != "transaction":
+		err = &fault.Error{Kind: fault.Invalid, Op: "interaction.Bundle", Subject: "Bundle.type",
+			Detail: "only batch and transaction are carried out", Hint: "POST other bundles to Bundle to store them"}
+	case items.Len() > MaxEntries:
+		err = fault.New(fault.TooCostly, "interaction.Bundle", "the bundle has %d entries, more than %d", items.Len(), MaxEntries)
+	}
+	return doc, items, err
+}
+
+// readEntries takes all entries apart.
+func (s *Session) readEntries(items fhir.Node) ([]*entry, error) {
+	entries := make([]*entry, 0, items.Len())
+	for item := range items.Items() {
+		e, err := s.readEntry(len(entries), item)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
 }
 
 // readEntry takes one entry apart.

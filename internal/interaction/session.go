@@ -65,8 +65,12 @@ type Session struct {
 	NewID      func() (string, error) // a fresh UUID
 	Touched    func(audit.Target)     // told of every resource given out or changed
 	Lenient    bool                   // Prefer: handling=lenient
+	Later      Later                  // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements *Statements            // keeps capability statements between sessions; nil: they are made each time
 	Whole      bool                   // Prefer: return=representation for the entries of bundles
+
+	// note makes an op that is committed with a transaction's.
+	note func([]*write) (store.Op, error)
 }
 
 // Version is one version of a resource, as an interaction found or made it.

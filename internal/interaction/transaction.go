@@ -24,13 +24,9 @@ import (
 //
 // DESIGN.md tells the path and why.
 func (s *Session) transaction(ctx context.Context, items fhir.Node) (*BundleAnswer, error) {
-	entries := make([]*entry, 0, items.Len())
-	for item := range items.Items() {
-		e, err := s.readEntry(len(entries), item)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
+	entries, err := s.readEntries(items)
+	if err != nil {
+		return nil, err
 	}
 	for range maxRaces {
 		answers, err := s.attempt(ctx, entries)
@@ -255,7 +251,18 @@ func (t *txn) commit(ctx context.Context, _ []*entry) error {
 	if len(done) == 0 && len(t.checks) == 0 {
 		return nil // there are only reads
 	}
-	out, err := t.Store.Commit(ctx, append(ops, t.reads...))
+	ops = append(ops, t.reads...)
+	if t.note != nil {
+		op, err := t.note(t.writes)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, op)
+	}
+	out, err := t.Store.Commit(ctx, ops)
+	if failed, no := unmet(err); no && t.note != nil && failed.Op == len(ops)-1 {
+		return &fault.Error{Kind: fault.Unavailable, Op: "interaction.commit", Detail: "the transaction is being carried out elsewhere"}
+	}
 	if err != nil {
 		return commitFault(err, done)
 	}
