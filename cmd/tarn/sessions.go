@@ -18,6 +18,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/searchparam"
 	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/synthea"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // sessions makes what a data plane request works with, and preloads stores by
@@ -29,6 +30,10 @@ type sessions struct {
 	random   io.Reader
 	clock    func() time.Time
 	source   synthea.Source
+
+	validator  *validate.Validator
+	statements *interaction.Statements
+	later      *transactions
 
 	mu         sync.Mutex
 	extractors map[string]extractor // by data store id
@@ -48,6 +53,7 @@ func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func
 		StoreID: id, Store: lease.Store, Grant: search.Everything(), Registry: s.registry,
 		Extractor: s.extractor(id, lease.Store), Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
+		Validator: s.validator, Statements: s.statements, Later: later{s.later, id},
 	}, nil
 }
 

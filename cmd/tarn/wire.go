@@ -26,6 +26,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/seal/awskms"
@@ -36,6 +37,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store/lsm"
 	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/internal/throttle"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // partition is the AWS partition that ARNs name.
@@ -89,7 +91,8 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	}
 	shared := &sessions{
 		registry: searchparam.NewRegistry(), base: c.storeBase, pages: box, random: rand.Reader, clock: time.Now,
-		source: source, extractors: map[string]extractor{},
+		source: source, validator: validate.New(validate.Options{}), statements: &interaction.Statements{},
+		extractors: map[string]extractor{},
 	}
 	limiter := throttle.New(c.limits())
 	plane := datastore.New(datastore.Options{
@@ -99,6 +102,8 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Gone: func(id string) { limiter.Forget(id); shared.forget(id) },
 	})
 	closing.add(func() error { plane.Close(); return nil })
+	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
+	queue.Register(kindTransaction, shared.later)
 	recorder, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err

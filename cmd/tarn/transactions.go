@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/job"
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+// kindTransaction is the kind of the jobs that carry out asynchronous
+// transactions.
+const kindTransaction = "fhir.transaction"
+
+// maxPending bounds the asynchronous transactions of one data store that wait or
+// run (Amazon HealthLake endpoints and quotas: 500).
+const maxPending = 500
+
+// transactions carries out asynchronous transactions as jobs.
+type transactions struct {
+	queue    *job.Queue
+	system   store.Store
+	plane    *datastore.Plane
+	sessions *sessions
+}
+
+// transactionInput is a job's input.
+type transactionInput struct{ ID string }
+
+// later is transactions for one data store: interaction.Later.
+type later struct {
+	*transactions
+	datastore string
+}
+
+// Submit makes the job.
+func (l later) Submit(ctx context.Context, id string) error {
+	waiting, err := l.queue.Open(ctx, l.datastore)
+	if err != nil {
+		return err
+	}
+	if len(waiting) >= maxPending {
+		return &fault.Error{Kind: fault.Throttled, Op: "later.Submit", Detail: "too many asynchronous transactions wait", Retry: 5}
+	}
+	j, op, err := l.queue.Op(kindTransaction, l.datastore, transactionInput{id})
+	if err != nil {
+		return err
+	}
+	if _, err := l.system.Commit(ctx, []store.Op{op}); err != nil {
+		return err
+	}
+	l.queue.Began(j)
+	return nil
+}
+
+// Run carries one out: job.Runner.
+func (t *transactions) Run(ctx context.Context, run *job.Run) error {
+	return t.with(ctx, run, func(s *interaction.Session, id string) error { return s.RunTransaction(ctx, id) })
+}
+
+// Fail answers one that is given up; there is nobody to tell when its data store
+// is gone.
+func (t *transactions) Fail(ctx context.Context, run *job.Run, cause error) error {
+	err := t.with(ctx, run, func(s *interaction.Session, id string) error { return s.FailTransaction(ctx, id, cause) })
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+func (t *transactions) with(ctx context.Context, run *job.Run, do func(*interaction.Session, string) error) error {
+	var in transactionInput
+	if err := json.Unmarshal(run.Job.Input, &in); err != nil {
+		return fault.Wrap(fault.Internal, "transactions.with", err)
+	}
+	lease, err := t.plane.Open(ctx, run.Job.Datastore)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	session, err := t.sessions.Session(lease, iam.Principal{}, func(audit.Target) {})
+	if err != nil {
+		return err
+	}
+	return do(session, in.ID)
+}
