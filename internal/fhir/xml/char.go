@@ -2,6 +2,7 @@ package xml
 
 import (
 	"bytes"
+	"encoding/binary"
 	"unicode/utf8"
 )
 
@@ -14,26 +15,47 @@ func isChar(r rune) bool {
 		r >= 0xe000 && r <= 0xfffd || r >= 0x10000 && r <= 0x10ffff
 }
 
+// Eight bytes at a time: masks with one byte repeated.
+const (
+	each80 = 0x8080808080808080
+	blanks = ' ' * 0x0101010101010101
+)
+
 // badChar gives the place of the first byte that begins no character XML allows,
 // and -1 when there is none.
 func badChar(src []byte) int {
 	for i := 0; i < len(src); {
-		c := src[i]
-		switch {
-		case c < utf8.RuneSelf:
-			if c < ' ' && !isSpace(c) {
-				return i
+		if i+8 <= len(src) {
+			// The high bit of a byte is set below where one is above ASCII or, for
+			// the first such one, below a space.
+			if x := binary.LittleEndian.Uint64(src[i:]); (x|(x-blanks))&each80 == 0 {
+				i += 8
+				continue
 			}
-			i++
-		default:
-			r, size := utf8.DecodeRune(src[i:])
-			if r == utf8.RuneError && size == 1 || !isChar(r) {
-				return i
-			}
-			i += size
 		}
+		n := charLength(src[i:])
+		if n == 0 {
+			return i
+		}
+		i += n
 	}
 	return -1
+}
+
+// charLength is the length of the character at the beginning of src, 0 when XML
+// does not allow it.
+func charLength(src []byte) int {
+	if c := src[0]; c < utf8.RuneSelf {
+		if c < ' ' && !isSpace(c) {
+			return 0
+		}
+		return 1
+	}
+	r, size := utf8.DecodeRune(src)
+	if r == utf8.RuneError && size == 1 || !isChar(r) {
+		return 0
+	}
+	return size
 }
 
 // nameRunes are the characters beyond ASCII that a name may begin with (XML 1.0,
@@ -60,18 +82,33 @@ func isNameRune(r rune) bool {
 		r == 0xb7 || 0x300 <= r && r <= 0x36f || r == 0x203f || r == 0x2040
 }
 
+// nameASCII is isNameRune for ASCII.
+var nameASCII = func() (table [utf8.RuneSelf]bool) {
+	for c := range table {
+		table[c] = isNameRune(rune(c))
+	}
+	return table
+}()
+
 // nameLength is the length of the name at the beginning of src, 0 without one.
 func nameLength(src []byte) int {
 	n := 0
 	for n < len(src) {
-		r, size := rune(src[n]), 1
-		if r >= utf8.RuneSelf {
-			r, size = utf8.DecodeRune(src[n:])
+		if c := src[n]; c < utf8.RuneSelf {
+			if !nameASCII[c] {
+				break
+			}
+			n++
+			continue
 		}
-		if !isNameRune(r) || n == 0 && !isNameStart(r) {
+		r, size := utf8.DecodeRune(src[n:])
+		if !isNameRune(r) {
 			break
 		}
 		n += size
+	}
+	if first, _ := utf8.DecodeRune(src[:n]); !isNameStart(first) {
+		return 0
 	}
 	return n
 }

@@ -7,6 +7,10 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir"
 )
 
+// maxExpression bounds the length of an expression Locate looks for, because it is
+// taken apart step by step. R4's own at DefaultLimits.MaxDepth stay below it.
+const maxExpression = 16 << 10
+
 // Locate gives each issue that has an Expression the line and column of the
 // element or attribute in src which the expression means; of the nearest element
 // around it when there is none, as with what is missing. So findings about
@@ -15,7 +19,7 @@ import (
 func Locate(src []byte, places []fault.Issue) {
 	found := map[string]int{}
 	for _, p := range places {
-		for e := p.Expression; e != ""; e = around(e) {
+		for e := p.Expression; e != "" && len(e) <= maxExpression; e = around(e) {
 			found[e] = -1
 		}
 	}
@@ -32,10 +36,13 @@ func Locate(src []byte, places []fault.Issue) {
 	for i := range places {
 		p := &places[i]
 		e := p.Expression
+		p.Line, p.Col = 0, 0
+		if len(e) > maxExpression {
+			continue
+		}
 		for e != "" && found[e] < 0 {
 			e = around(e)
 		}
-		p.Line, p.Col = 0, 0
 		if e != "" {
 			p.Line, p.Col = position(src, found[e])
 		}

@@ -412,6 +412,9 @@ func (r *reader) primitive(f *field) *finding {
 			return wrong
 		}
 	}
+	if ok && r.plain() {
+		return r.members(f.shape()) // to the end tag, there is nothing
+	}
 	start := len(r.out)
 	r.comma()
 	r.out = append(r.out, f.sibling...)

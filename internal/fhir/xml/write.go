@@ -10,8 +10,13 @@ import (
 // declarationText begins every document.
 const declarationText = `<?xml version="1.0" encoding="UTF-8"?>`
 
-// indentation is what AppendPretty puts before an element for each one around it.
-const indentation = "  "
+// indentation is what AppendPretty puts before an element for each one around it,
+// but for maxIndented of them at most: else the white space of a deep resource
+// would be its length times its depth.
+const (
+	indentation = "  "
+	maxIndented = 64
+)
 
 // AppendXML appends a resource as a document of FHIR's XML: the XML declaration
 // and, on the same line, one element in the namespace Namespace, elements in R4's
@@ -81,7 +86,7 @@ func (w *writer) line() {
 		return
 	}
 	w.out = append(w.out, '\n')
-	for range w.depth {
+	for range min(w.depth, maxIndented) {
 		w.out = append(w.out, indentation...)
 	}
 }

@@ -380,6 +380,21 @@ func TestAppendPretty(t *testing.T) {
 	}
 }
 
+// Deep resources do not become mostly white space.
+func TestPrettyIsNotMuchLonger(t *testing.T) {
+	const depth, repeats = 250, 2000
+	src := `{"resourceType":"Basic","extension":[` + strings.Repeat(`{"url":"u","extension":[`, depth) + `{"url":"v"}` + strings.Repeat(`,{"url":"v"}`, repeats) +
+		strings.Repeat(`]}`, depth) + `]}`
+	root := parse(t, []byte(src))
+	got, err := xml.AppendPretty(nil, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := repeats * 200; len(got) > most {
+		t.Errorf("%d bytes of JSON became %d, want %d at most", len(src), len(got), most)
+	}
+}
+
 // A resource inside another document can be written alone.
 func TestAppendXMLOfANestedResource(t *testing.T) {
 	root := parse(t, []byte(`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Basic","id":"b"}}]}`))
