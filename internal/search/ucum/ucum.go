@@ -283,13 +283,10 @@ func (p *parser) name() string {
 	i, inside := 0, false
 	for ; i < len(p.rest); i++ {
 		c := p.rest[i]
-		if c == '[' {
-			inside = true
-		} else if c == ']' {
-			inside = false
-		} else if !inside && strings.IndexByte("0123456789+-./(){}", c) >= 0 {
+		if !inside && strings.IndexByte("0123456789+-./(){}", c) >= 0 {
 			break
 		}
+		inside = c == '[' || inside && c != ']'
 	}
 	name := p.rest[:i]
 	p.rest = p.rest[i:]
