@@ -38,6 +38,22 @@ func expect(c cond, rows int64) error {
 	return nil
 }
 
+// hinted is a cond whose bound costs less when it is known how many rows will be
+// asked about at most.
+type hinted interface{ hint(rows int64) }
+
+func hint(c cond, rows int64) {
+	if c, ok := c.(hinted); ok {
+		c.hint(rows)
+	}
+}
+
+// rowwise is a cond that may have been turned to looking at rows: then byRow
+// gives the test, else nil.
+type rowwise interface {
+	byRow() func(rid uint64) (bool, error)
+}
+
 // many is a bound that says nothing.
 const many = math.MaxInt64 / 4
 
@@ -166,13 +182,16 @@ type byRow struct {
 
 func (r *byRow) next(b uint32) (uint32, bool, error) { return b, true, nil }
 
-func (r *byRow) keep(b uint32, in set) (set, error) {
+func (r *byRow) keep(b uint32, in set) (set, error) { return keepRows(r.q, r.test, b, in) }
+
+// keepRows narrows to the rows for which test holds.
+func keepRows(q *query, test func(rid uint64) (bool, error), b uint32, in set) (set, error) {
 	var failed error
 	out := in.filter(func(o uint16) bool {
 		if failed != nil {
 			return false
 		}
-		ok, err := r.test(r.q.rid(b, o))
+		ok, err := test(q.rid(b, o))
 		failed = err
 		return ok && err == nil
 	}, false)
@@ -218,12 +237,20 @@ func (a *all) arrange() error {
 		return nil
 	}
 	bounds := make(map[cond]int64, len(a.parts))
-	for _, p := range a.parts {
-		n, err := p.bound()
-		if err != nil {
-			return err
+	least := int64(many)
+	for _, late := range [...]bool{false, true} { // those that can use a hint come last
+		for _, p := range a.parts {
+			if _, can := p.(hinted); can != late {
+				continue
+			}
+			hint(p, least)
+			n, err := p.bound()
+			if err != nil {
+				return err
+			}
+			bounds[p] = n
+			least = min(least, n)
 		}
-		bounds[p] = n
 	}
 	slices.SortStableFunc(a.parts, func(x, y cond) int {
 		switch {
@@ -289,7 +316,10 @@ func (a *all) keep(b uint32, in set) (out set, err error) {
 }
 
 // anyOf is met by the rows that meet one part at least.
-type anyOf struct{ parts []cond }
+type anyOf struct {
+	q     *query
+	parts []cond
+}
 
 func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, error) {
 	parts, err := q.compileParts(nodes, t, versions)
@@ -299,7 +329,7 @@ func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, err
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
-	return &anyOf{parts}, nil
+	return &anyOf{q, parts}, nil
 }
 
 func (a *anyOf) expect(rows int64) error {
@@ -336,15 +366,54 @@ func (a *anyOf) next(b uint32) (newest uint32, found bool, err error) {
 }
 
 func (a *anyOf) keep(b uint32, in set) (set, error) {
+	if test := a.byRow(); test != nil {
+		return keepRows(a.q, test, b, in)
+	}
 	var met gather
-	for _, p := range a.parts {
+	for i, p := range a.parts {
+		if in.empty() {
+			break
+		}
 		s, err := p.keep(b, in.clone())
 		if err != nil {
 			return set{}, err
 		}
+		if i < len(a.parts)-1 && !s.empty() { // what is met needs no other part
+			in = in.narrowSet(s, true)
+		}
 		met.union(s)
 	}
 	return met.set(), nil
+}
+
+func (a *anyOf) hint(rows int64) {
+	for _, p := range a.parts {
+		hint(p, rows)
+	}
+}
+
+// byRow makes one test of those of all parts, so that a row is read once.
+func (a *anyOf) byRow() func(rid uint64) (bool, error) {
+	var tests []func(rid uint64) (bool, error)
+	for _, p := range a.parts {
+		r, ok := p.(rowwise)
+		if !ok {
+			return nil
+		}
+		test := r.byRow()
+		if test == nil {
+			return nil
+		}
+		tests = append(tests, test)
+	}
+	return func(rid uint64) (bool, error) {
+		for _, test := range tests {
+			if met, err := test(rid); met || err != nil {
+				return met, err
+			}
+		}
+		return false, nil
+	}
 }
 
 // span is met by the rows from low to high, high excluded.

@@ -261,10 +261,25 @@ func (s set) narrowSet(t set, out bool) set {
 		s.n = n
 		return s
 	}
-	if s.bits == nil && t.bits == nil {
+	switch {
+	case s.bits == nil && t.bits == nil:
 		return s.narrowSorted(func(i int) uint16 { return t.ords[i] }, t.n, out)
+	case s.bits == nil:
+		return s.filter(t.has, out)
+	case out:
+		for _, o := range t.ords[:t.n] {
+			s.n -= int(s.bits[o>>6] >> (o & 63) & 1)
+			s.bits[o>>6] &^= 1 << (o & 63)
+		}
+		return s
 	}
-	return s.filter(t.has, out)
+	kept := make([]uint16, 0, min(s.n, t.n))
+	for _, o := range t.ords[:t.n] {
+		if s.has(o) {
+			kept = append(kept, o)
+		}
+	}
+	return set{ords: kept, n: len(kept)}
 }
 
 // span keeps the ords from low to high, high excluded.
@@ -389,12 +404,20 @@ func (g *gather) set() set {
 		}
 		return set{bits: g.bits, n: n}
 	}
-	if g.jumbled {
+	switch {
+	case g.jumbled && len(g.ords) > sortOrds:
+		g.toBits()
+		sorted := set{bits: g.bits, n: maxArray}.toArray()
+		g.bits, g.ords = nil, sorted.ords
+	case g.jumbled:
 		slices.Sort(g.ords)
-		g.ords = slices.Compact(g.ords)
+		g.ords, g.jumbled = slices.Compact(g.ords), false
 	}
 	return set{ords: g.ords, n: len(g.ords)}
 }
+
+// sortOrds is from how many ords on a bitmap sorts faster than comparing does.
+const sortOrds = 128
 
 // encode gives the container of what was gathered.
 func (g *gather) encode() []byte {

@@ -22,6 +22,9 @@ type query struct {
 	iters  []*pebble.Iterator
 
 	factRows, bodyRows *rows
+	factRow            uint64 // of fact
+	fact               facts
+	factKnown          bool
 
 	deadBlock uint32 // of deadRows
 	deadRows  []byte
@@ -104,6 +107,9 @@ func (q *query) facts(rid uint64) (facts, error) {
 	if err := q.look(1); err != nil {
 		return nil, err
 	}
+	if q.factKnown && q.factRow == rid {
+		return q.fact, nil
+	}
 	if q.factRows == nil {
 		it, err := q.iter([]byte{spaceFacts}, []byte{spaceFacts + 1})
 		if err != nil {
@@ -111,7 +117,9 @@ func (q *query) facts(rid uint64) (facts, error) {
 		}
 		q.factRows = &rows{spaceFacts, it}
 	}
-	return q.factRows.get(rid)
+	fact, err := q.factRows.get(rid)
+	q.factRow, q.fact, q.factKnown = rid, fact, err == nil
+	return fact, err
 }
 
 // header reads a row's header.
@@ -119,19 +127,27 @@ func (q *query) header(rid uint64) (header, error) {
 	if err := q.look(1); err != nil {
 		return header{}, err
 	}
+	h, _, err := q.openRow(rid)
+	return h, err
+}
+
+// openRow reads a row; packed is valid until it is asked for another.
+func (q *query) openRow(rid uint64) (h header, packed []byte, err error) {
 	if q.bodyRows == nil {
 		it, err := q.iter([]byte{spaceBody}, []byte{spaceBody + 1})
 		if err != nil {
-			return header{}, err
+			return header{}, nil, err
 		}
 		q.bodyRows = &rows{spaceBody, it}
 	}
 	row, err := q.bodyRows.get(rid)
 	if err != nil {
-		return header{}, err
+		return header{}, nil, err
 	}
-	h, _, err := q.store.bodies.open(row)
-	return h, err
+	if row == nil {
+		return header{}, nil, corrupt("a version has no row")
+	}
+	return q.store.bodies.open(row)
 }
 
 // dead gives the container of superseded rows of a block, valid until it is

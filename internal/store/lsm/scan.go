@@ -13,7 +13,8 @@ import (
 type scan struct {
 	q            *query
 	param        plan.Param
-	lower, upper []byte
+	low, high    []byte                  // values; high nil: no bound
+	lower, upper []byte                  // keys
 	holds        func(value []byte) bool // nil: all do
 
 	it       *pebble.Iterator
@@ -22,6 +23,7 @@ type scan struct {
 	value    []byte // scratch
 	gathered map[uint32]*gather
 	n        int64
+	probe    int     // keys that bound reads at most
 	done     *listed // once read to its end
 	rows     *byRow  // when rows are looked at instead
 }
@@ -40,7 +42,7 @@ func (q *query) compileRange(n plan.Range) (cond, error) {
 
 func newScan(q *query, param plan.Param, low, high []byte, holds func([]byte) bool) *scan {
 	lower, upper := indexBounds(param, low, high)
-	return &scan{q: q, param: param, lower: lower, upper: upper, holds: holds, gathered: map[uint32]*gather{}}
+	return &scan{q: q, param: param, low: low, high: high, lower: lower, upper: upper, holds: holds, gathered: map[uint32]*gather{}, probe: q.store.tuning.scanProbe}
 }
 
 // read reads up to limit more keys; 0 is no limit.
@@ -106,7 +108,7 @@ func (s *scan) readKey() error {
 // bound is exact for small ranges, and says nothing for others.
 func (s *scan) bound() (int64, error) {
 	if s.done == nil && s.it == nil && s.rows == nil {
-		if err := s.read(s.q.store.tuning.scanProbe); err != nil {
+		if err := s.read(s.probe); err != nil {
 			return 0, err
 		}
 	}
@@ -114,6 +116,16 @@ func (s *scan) bound() (int64, error) {
 		return s.done.n, nil
 	}
 	return many, nil
+}
+
+// leastProbe is how many keys are read to learn the size of a range, however few
+// rows other conditions leave.
+const leastProbe = 16
+
+// hint says that rows will be asked about at most: to read more keys than that
+// only to learn the range's size does not pay.
+func (s *scan) hint(rows int64) {
+	s.probe = int(min(int64(s.probe), max(leastProbe, rows)))
 }
 
 // expect turns to rows when the range is large and the rows are few.
@@ -142,10 +154,16 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 	return met, err
 }
 
-// inside reports whether a value's key lies in the range and its value holds.
+// inside reports whether a value lies in the range and holds.
 func (s *scan) inside(value []byte) bool {
-	key := indexPrefix(s.param, value)
-	return bytes.Compare(key, s.lower) >= 0 && bytes.Compare(key, s.upper) < 0 && (s.holds == nil || s.holds(value))
+	return bytes.Compare(value, s.low) >= 0 && (s.high == nil || bytes.Compare(value, s.high) < 0) && (s.holds == nil || s.holds(value))
+}
+
+func (s *scan) byRow() func(rid uint64) (bool, error) {
+	if s.rows == nil {
+		return nil
+	}
+	return s.test
 }
 
 func (s *scan) load() error {

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -33,25 +34,41 @@ func (q *query) search(p *plan.Plan, keysOnly bool) (store.Page, error) {
 		found.rows = found.rows[:p.Limit]
 		page.Next = found.rows[p.Limit-1].token()
 	}
-	for _, row := range found.rows {
-		record, err := q.fetch(row.rid, keysOnly)
-		if err != nil {
-			return store.Page{}, err
-		}
-		page.Records = append(page.Records, record)
+	page.Records, err = q.fetchAll(found.rows, keysOnly)
+	return page, err
+}
+
+// fetchAll reads the rows of a page, the oldest first: Pebble seeks forward
+// faster than back.
+func (q *query) fetchAll(rows []place, keysOnly bool) ([]store.Record, error) {
+	if len(rows) == 0 {
+		return nil, nil
 	}
-	return page, nil
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(rows[a].rid, rows[b].rid) })
+	records := make([]store.Record, len(rows))
+	for _, i := range order {
+		record, err := q.fetch(rows[i].rid, keysOnly)
+		if err != nil {
+			return nil, err
+		}
+		records[i] = record
+	}
+	return records, nil
 }
 
 func (q *query) fetch(rid uint64, keysOnly bool) (store.Record, error) {
 	if err := q.step(); err != nil {
 		return store.Record{}, err
 	}
-	if !keysOnly {
-		return q.record(rid)
+	h, packed, err := q.openRow(rid)
+	if err != nil || keysOnly {
+		return h.record(), err
 	}
-	h, _, err := q.row(rid)
-	return h.record(), err
+	return q.store.recordOf(&h, packed)
 }
 
 // found is what a search found: one row more than the limit when there is one.
