@@ -29,9 +29,11 @@ const (
 	// maxStale is how long keys count that cannot be renewed: an issuer that is
 	// down locks nobody out, one that is gone does.
 	maxStale = 24 * time.Hour
-	// refetchPause is how long after one attempt an unknown key id, or a failure,
-	// may bring about the next: strangers' tokens make no traffic.
+	// refetchPause is how long after one attempt an unknown key id may bring about
+	// the next, and failurePause how long after a failure: strangers' tokens make
+	// no traffic.
 	refetchPause = time.Minute
+	failurePause = 10 * time.Second
 	// maxKeys is how many keys of one set are kept.
 	maxKeys = 64
 )
@@ -117,8 +119,8 @@ func pick(keys []verifyKey, id, alg string) (crypto.PublicKey, bool) {
 func (s *keySet) current(ctx context.Context) (keys []verifyKey, settled bool, err error) {
 	s.mu.Lock()
 	now := s.clock()
-	paused := !s.attempted.IsZero() && now.Before(s.attempted.Add(refetchPause))
 	keys, failure := s.keys, s.failure
+	paused := now.Before(s.attempted.Add(pauseAfter(failure)))
 	fresh, dead := now.Before(s.good), now.After(s.renewed.Add(maxStale))
 	s.mu.Unlock()
 	switch {
@@ -129,6 +131,13 @@ func (s *keySet) current(ctx context.Context) (keys []verifyKey, settled bool, e
 	}
 	keys, err = s.renew(ctx)
 	return keys, true, err
+}
+
+func pauseAfter(failure error) time.Duration {
+	if failure != nil {
+		return failurePause
+	}
+	return refetchPause
 }
 
 // renew fetches the keys, once for all who wait. Where that fails, those that
