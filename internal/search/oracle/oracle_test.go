@@ -26,6 +26,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/oracle"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/searchparam"
+	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/store/memory"
 	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/internal/testpath"
@@ -39,20 +40,25 @@ var (
 	now      = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 )
 
-// The engine's way (extraction, compilation, the plan evaluated over entries)
-// and the oracle's answer random searches alike, over HL7's examples, Synthea's
-// patients and mixtures of both. TARN_DIFFERENTIAL is how many searches are
+// The oracle, the twin (extraction, compilation, the plan evaluated over entries)
+// and the embedded engine answer random searches alike, over HL7's examples,
+// Synthea's patients and mixtures of both. TARN_DIFFERENTIAL is how many searches are
 // asked, TARN_SEED what they begin with.
 func TestDifferential(t *testing.T) {
 	total := number("TARN_DIFFERENTIAL", 4000)
 	rng := rand.New(rand.NewPCG(uint64(number("TARN_SEED", 1)), 0))
 	pool := append(examples(t), patients(t, 400)...)
 	tally := &tally{errors: map[fault.Kind]int{}}
+	engine := newEngine(t)
 	for tally.asked < total && !t.Failed() {
 		w := newWorld(t, gather(rng, pool))
+		w.stored = engine.store(t, rng, w)
 		questions := oracle.NewQuestions(w.oracle, rng)
 		for range min(perWorld, total-tally.asked) {
 			w.ask(t, questions.Next(), tally)
+		}
+		if err := w.stored.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 	t.Logf("%d searches, %d found something, refused %v", tally.asked, tally.found, tally.errors)
@@ -180,12 +186,13 @@ func crossed(rng *rand.Rand, src []byte, all [][]byte, i int) []byte {
 	return made
 }
 
-// world is the same resources for the oracle and as entries.
+// world is the same resources for the oracle, as entries, and in the engine.
 type world struct {
 	sources []oracle.Resource
 	oracle  *oracle.World
 	entries []memory.Candidate
 	plain   *memory.World
+	stored  store.Store
 }
 
 func newWorld(t *testing.T, sources [][]byte) *world {
@@ -236,7 +243,9 @@ func (w *world) ask(t *testing.T, question string, tally *tally) {
 		tally.found++
 	}
 	if !slices.Equal(want, got) {
-		t.Errorf("%s\noracle %s\nengine %s\n%s", question, names(want), names(got), w.smallest(t, q, p))
+		t.Errorf("%s\noracle %s\ntwin   %s\n%s", question, names(want), names(got), w.smallest(t, q, p))
+	} else if stored := w.inStore(t, p); !slices.Equal(got, stored) {
+		t.Errorf("%s\ntwin   %s\nengine %s", question, names(got), names(stored))
 	}
 }
 
