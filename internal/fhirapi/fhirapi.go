@@ -45,7 +45,10 @@ type exchange struct {
 	r      *http.Request
 	path   []string // decoded segments
 	prefer preference
+	form   form
 	pretty bool
+
+	sentXML []byte // the body as it was sent, when that was XML
 }
 
 // Serve answers one request, or returns the error that WriteFault renders.
@@ -73,7 +76,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 	if len(x.prefer.applied) > 0 {
 		w.Header().Set("Preference-Applied", strings.Join(x.prefer.applied, ", "))
 	}
-	return route.serve(x)
+	return x.inXML(route.serve(x))
 }
 
 // The headers of validation (devguide, "FHIR resource validation").
@@ -120,7 +123,15 @@ func WriteFault(w http.ResponseWriter, err error) {
 	}
 	h := w.Header()
 	allowOrigin(w)
-	h.Set("Content-Type", contentType)
+	outcome := fhir.Outcome(f)
+	if h.Get("Content-Type") == xmlContentType { // negotiated
+		if text, err := asXMLText(outcome, false); err == nil {
+			outcome = text
+		}
+	}
+	if outcome[0] == '{' {
+		h.Set("Content-Type", contentType)
+	}
 	h.Del("Preference-Applied")
 	if again, ok := errors.AsType[*interaction.DuplicateKey](err); ok && again.Location != "" {
 		h.Set("Location", again.Location)
@@ -132,12 +143,15 @@ func WriteFault(w http.ResponseWriter, err error) {
 		h.Set("Allow", f.Subject)
 	}
 	w.WriteHeader(f.Kind.Row().FHIRStatus)
-	w.Write(fhir.Outcome(f))
+	w.Write(outcome)
 }
 
 // version renders one version of a resource with its headers.
 func (x *exchange) version(status int, v *interaction.Version) error {
 	body := v.Resource()
+	if x.form == asContent {
+		return x.content(status, v, body)
+	}
 	if x.r.Method == http.MethodGet && (strings.Contains(x.RawQuery, "_summary") || strings.Contains(x.RawQuery, "_elements")) {
 		pairs, err := search.ParsePairs(x.RawQuery)
 		if err == nil {

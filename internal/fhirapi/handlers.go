@@ -31,7 +31,7 @@ func (x *exchange) discovery() error {
 }
 
 func (x *exchange) bundle() error {
-	if err := x.wantJSON(); err != nil {
+	if err := x.wantResource(); err != nil {
 		return err
 	}
 	if x.prefer.async && x.Session.Later != nil {
@@ -80,7 +80,8 @@ func (x *exchange) transaction() error {
 const idempotencyHeader = "x-amz-fhir-idempotency-key"
 
 func (x *exchange) create() error {
-	if err := x.wantJSON(); err != nil {
+	x.wrapContent()
+	if err := x.wantResource(); err != nil {
 		return err
 	}
 	v, err := x.Session.Create(x.r.Context(), interaction.CreateRequest{
@@ -135,6 +136,7 @@ func (x *exchange) write(types []string, do func(interaction.Match) (*interactio
 }
 
 func (x *exchange) update() error {
+	x.wrapContent()
 	return x.write(jsonTypes, func(m interaction.Match) (*interaction.Version, error) {
 		return x.Session.Update(x.r.Context(), x.path[0], x.path[1], x.Body, m)
 	})
@@ -264,7 +266,7 @@ func (x *exchange) operate() error {
 		return err
 	}
 	if len(x.Body) > 0 {
-		if err := x.wantJSON(); err != nil {
+		if err := x.wantResource(); err != nil {
 			return err
 		}
 	}

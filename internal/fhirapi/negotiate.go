@@ -14,21 +14,35 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/fhir/xml"
 	"github.com/tarn-fhir/tarn/internal/search"
 )
 
 // Media types.
 const (
-	contentType = "application/fhir+json; charset=utf-8"
-	formType    = "application/x-www-form-urlencoded"
+	contentType    = "application/fhir+json; charset=utf-8"
+	xmlContentType = "application/fhir+xml; charset=utf-8"
+	formType       = "application/x-www-form-urlencoded"
 )
 
 // jsonTypes are the ways to ask for and to declare FHIR's JSON (R4
 // http.html#mime-type).
 var jsonTypes = []string{"application/fhir+json", "application/json", "text/json", "application/json+fhir"}
 
+// xmlTypes are those of FHIR's XML.
+var xmlTypes = []string{"application/fhir+xml", "application/xml", "text/xml", "application/xml+fhir"}
+
 // anyTypes are the media ranges that JSON is part of, and _format's short name.
 var anyTypes = []string{"json", "*/*", "*", "application/*"}
+
+// form is how the answer is written.
+type form uint8
+
+const (
+	asJSON form = iota
+	asXML
+	asContent // of a Binary, in its own type
+)
 
 // fhirVersion is the one value of the MIME parameter fhirVersion that is offered
 // (R4 http.html#version-parameter).
@@ -37,8 +51,8 @@ const fhirVersion = "4.0"
 // maxInflated bounds a compressed body in bytes once inflated.
 const maxInflated = 256 << 20
 
-// negotiate settles the answer's form from _format, _pretty and Accept; only
-// JSON is offered.
+// negotiate settles the answer's form from _format, _pretty and Accept: JSON,
+// XML, or of a Binary what it holds.
 func (x *exchange) negotiate() error {
 	format := ""
 	if strings.Contains(x.RawQuery, "_format") || strings.Contains(x.RawQuery, "_pretty") {
@@ -56,28 +70,50 @@ func (x *exchange) negotiate() error {
 		}
 	}
 	if format != "" {
-		return acceptable("_format", strings.ReplaceAll(format, " ", "+")) // a + that URL decoding made a blank
+		return x.choose("_format", strings.ReplaceAll(format, " ", "+")) // a + that URL decoding made a blank
 	}
 	if accept := x.r.Header.Values("Accept"); len(accept) > 0 {
-		return acceptable("Accept", strings.Join(accept, ","))
+		return x.choose("Accept", strings.Join(accept, ","))
 	}
 	return nil
 }
 
-// acceptable reports whether a list of media ranges (RFC 9110 section 12.5.1)
-// takes JSON.
-func acceptable(subject, list string) error {
+// choose takes the form that a list of media ranges (RFC 9110 section 12.5.1)
+// prefers; of equal ones the first.
+func (x *exchange) choose(subject, list string) error {
 	if strings.TrimSpace(list) == "" {
 		return nil
 	}
+	best := 0.0
 	for part := range strings.SplitSeq(list, ",") {
 		media, params := mediaType(part)
-		if (slices.Contains(anyTypes, media) || slices.Contains(jsonTypes, media)) && rightVersion(params) && !refused(params["q"]) {
-			return nil
+		f, known := formOf(media)
+		if q := weight(params["q"]); known && rightVersion(params) && q > best {
+			best, x.form = q, f
 		}
 	}
-	return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.negotiate", Subject: subject, Detail: "only JSON of FHIR 4.0 is offered",
-		Hint: "ask for application/fhir+json"}
+	switch {
+	case best > 0:
+	case subject == "Accept" && x.readsBinary():
+		x.form = asContent
+	default:
+		return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.negotiate", Subject: subject, Detail: "JSON and XML of FHIR 4.0 are offered",
+			Hint: "ask for application/fhir+json or application/fhir+xml"}
+	}
+	if x.form == asXML {
+		x.w.Header().Set("Content-Type", xmlContentType) // for WriteFault too
+	}
+	return nil
+}
+
+func formOf(media string) (form, bool) {
+	switch {
+	case slices.Contains(anyTypes, media) || slices.Contains(jsonTypes, media):
+		return asJSON, true
+	case media == "xml" || slices.Contains(xmlTypes, media):
+		return asXML, true
+	}
+	return 0, false
 }
 
 // mediaType reads one media type, leniently: without parameters when they are
@@ -96,21 +132,46 @@ func rightVersion(params map[string]string) bool {
 	return v == "" || v == fhirVersion || strings.HasPrefix(v, fhirVersion+".")
 }
 
-// refused reads the weight of a media range: zero is "not acceptable".
-func refused(q string) bool {
-	weight, err := strconv.ParseFloat(q, 64)
-	return err == nil && weight == 0
+// weight reads that of a media range; without one, or a malformed one, it is 1.
+func weight(q string) float64 {
+	w, err := strconv.ParseFloat(q, 64)
+	if err != nil || w < 0 || w > 1 {
+		return 1
+	}
+	return w
 }
 
-func (x *exchange) wantJSON() error { return x.want(jsonTypes...) }
+// wantResource refuses bodies that are no FHIR JSON or XML.
+func (x *exchange) wantResource() error { return x.want(jsonTypes...) }
 
-// want refuses bodies of other media types.
+// want refuses bodies of other media types. Where FHIR's JSON is wanted, its XML
+// is as good, and turned into JSON.
 func (x *exchange) want(types ...string) error {
 	media, params, err := mime.ParseMediaType(x.r.Header.Get("Content-Type"))
-	if err != nil || !slices.Contains(types, media) || !rightVersion(params) {
+	isXML := slices.Contains(xmlTypes, media) && slices.Contains(types, jsonTypes[0])
+	if err != nil || !isXML && !slices.Contains(types, media) || !rightVersion(params) {
 		return &fault.Error{Kind: fault.MediaType, Op: "fhirapi.want", Hint: "send " + types[0]}
 	}
+	if !isXML {
+		return nil
+	}
+	text, err := xml.ToJSON(x.Body, fhir.Limits{})
+	if err != nil {
+		return err
+	}
+	x.sentXML, x.Body = x.Body, text
 	return nil
+}
+
+// inXML gives issues their places in the XML that was sent.
+func (x *exchange) inXML(err error) error {
+	if err == nil || x.sentXML == nil || len(fault.From(err).Place) == 0 {
+		return err
+	}
+	f := *fault.From(err)
+	f.Place = slices.Clone(f.Place)
+	xml.Locate(x.sentXML, f.Place)
+	return &f
 }
 
 // inflate undoes a body's gzip.
@@ -135,13 +196,36 @@ func (x *exchange) inflate() error {
 	return nil
 }
 
-// body sends FHIR JSON.
+// body sends a resource in the form that was negotiated.
 func (x *exchange) body(status int, resource []byte) error {
+	if x.form == asXML {
+		text, err := asXMLText(resource, x.pretty)
+		if err == nil {
+			x.w.Header().Set("Content-Type", xmlContentType)
+			return x.send(status, text)
+		}
+		if x.r.Method == http.MethodGet || x.r.Method == http.MethodHead {
+			return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.body", Detail: "what is stored cannot be said in XML", Hint: "ask for application/fhir+json", Cause: err}
+		}
+		// It was done, and must be told in one way or another.
+	}
 	if x.pretty {
 		resource = fhir.AppendPretty(nil, resource)
 	}
 	x.w.Header().Set("Content-Type", contentType)
 	return x.send(status, resource)
+}
+
+func asXMLText(resource []byte, pretty bool) ([]byte, error) {
+	doc, err := fhir.Parse(resource)
+	if err != nil {
+		return nil, err
+	}
+	defer doc.Release()
+	if pretty {
+		return xml.AppendPretty(nil, doc.Root())
+	}
+	return xml.AppendXML(nil, doc.Root())
 }
 
 // minCompressed is the size in bytes from which an answer is worth compressing.
@@ -179,7 +263,7 @@ func (x *exchange) send(status int, body []byte) error {
 // takesGzip reads Accept-Encoding (RFC 9110 section 12.5.3).
 func takesGzip(header string) bool {
 	for part := range strings.SplitSeq(header, ",") {
-		if coding, params := mediaType(part); coding == "gzip" && !refused(params["q"]) {
+		if coding, params := mediaType(part); coding == "gzip" && weight(params["q"]) > 0 {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package fhirapi
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -57,10 +58,11 @@ func FuzzAcceptable(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		if err := acceptable("Accept", list); err != nil && !fault.Is(err, fault.NotAcceptable) {
+		x := &exchange{w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil)}
+		if err := x.choose("Accept", list); err != nil && !fault.Is(err, fault.NotAcceptable) {
 			t.Error(err)
 		}
-		if err := acceptable("Accept", "application/fhir+json,"+list); err != nil {
+		if err := x.choose("Accept", "application/fhir+json,"+list); err != nil {
 			t.Errorf("%q: %v", list, err)
 		}
 		takesGzip(list)

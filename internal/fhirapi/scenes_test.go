@@ -22,6 +22,7 @@ import (
 //	? len(entry) = 2            how many items it has
 //	? text absent               that it is not there
 //	? issue[0].diagnostics ~ x  that it contains x
+//	? body ~ x                  that the body as it was sent contains x
 //	! validate                  what is written is validated, strictly
 //	$next = link[1].url         keeps a text for later lines, as {next}
 //
@@ -135,6 +136,12 @@ func (s *scene) check(line string) {
 	if path, ok := strings.CutSuffix(line, " absent"); ok {
 		if s.last.at(path).Exists() {
 			s.t.Errorf("%s: it is there in %s", path, s.last.body)
+		}
+		return
+	}
+	if part, ok := strings.CutPrefix(line, "body ~ "); ok {
+		if !strings.Contains(string(s.last.body), part) {
+			s.t.Errorf("%s: got %s", line, s.last.body)
 		}
 		return
 	}

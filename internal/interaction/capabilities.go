@@ -139,8 +139,8 @@ func (s *Session) capabilityStatement(mode string) map[string]any {
 	return map[string]any{
 		"resourceType": "CapabilityStatement",
 		"fhirVersion":  r4.Version,
-		"format":       []string{"application/fhir+json", "json"},
-		"patchFormat":  []string{"application/json-patch+json", "application/fhir+json"},
+		"format":       []string{"application/fhir+json", "json", "application/fhir+xml", "xml"},
+		"patchFormat":  []string{"application/json-patch+json", "application/fhir+json", "application/fhir+xml"},
 		"rest": []any{map[string]any{
 			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(mode),
 			"compartment": compartments(), "operation": statedOperations(func(o Operation) bool { return o.Types == nil }),

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search"
 )
 
@@ -76,6 +77,7 @@ var operations = []Operation{
 		Definition: definitions + "Composition-document", Run: document},
 	{Name: "$validate", Levels: OnType | OnInstance, Action: "ValidateResource",
 		Definition: definitions + "Resource-validate", Run: validation},
+	{Name: "$convert", Levels: OnSystem, Action: "ValidateResource", Definition: definitions + "Resource-convert", Run: convert},
 	{Name: "$meta", Levels: OnSystem | OnType | OnInstance, Action: "ReadResource",
 		Definition: definitions + "Resource-meta", Run: meta},
 	{Name: "$meta-add", Levels: OnInstance, Action: "UpdateResource", Changes: true,
@@ -105,6 +107,20 @@ func (s *Session) Operate(ctx context.Context, name string, req OperationRequest
 		return nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "interaction.Operate", Subject: "POST", Detail: name + " changes the resource"}
 	}
 	return o.Run(ctx, s, req)
+}
+
+// convert gives back the resource that came (R4 resource-operation-convert.html):
+// the wire reads and writes the forms.
+func convert(_ context.Context, _ *Session, req OperationRequest) ([]byte, error) {
+	doc, err := fhir.Parse(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	defer doc.Release()
+	if doc.ResourceType() == "" {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.convert", Subject: "resourceType", Detail: "it is missing"}
+	}
+	return req.Body, nil
 }
 
 // readParameters takes simple parameters out of a Parameters resource (R4
