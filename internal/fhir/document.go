@@ -164,7 +164,7 @@ func (n Node) IsMember() bool { return n.doc != nil && n.tape().nameOff != 0 }
 func (d *Document) nameBytes(t *node) []byte {
 	raw := d.src[t.nameOff : t.nameOff+t.nameLen]
 	if t.flags&flagNameEscaped != 0 {
-		return appendUnescaped(nil, raw)
+		return unescaped(raw)
 	}
 	return raw
 }
@@ -349,7 +349,7 @@ func (n Node) TextBytes() []byte {
 		t := n.tape()
 		inner := n.doc.src[t.off+1 : t.end-1]
 		if t.flags&flagEscaped != 0 {
-			return appendUnescaped(nil, inner)
+			return unescaped(inner)
 		}
 		return inner
 	case Number, Bool:

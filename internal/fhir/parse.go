@@ -303,7 +303,7 @@ func (p *parser) memberName() bool {
 	name := p.src[start:end]
 	if escaped {
 		t.flags |= flagNameEscaped
-		name = appendUnescaped(nil, name)
+		name = unescaped(name)
 	}
 	t.name = p.names.lookup(name)
 	p.pos = end + 1
@@ -385,7 +385,7 @@ func (p *parser) filterBit(t *node) uint64 {
 	}
 	name := p.src[t.nameOff : t.nameOff+t.nameLen]
 	if t.flags&flagNameEscaped != 0 {
-		name = appendUnescaped(nil, name)
+		name = unescaped(name)
 	}
 	return 1 << (32 + hashName(name)>>27) // bits 32 to 63
 }
@@ -477,13 +477,13 @@ func (p *parser) wideText(start, at int, escaped bool) (end int, _, ok bool) {
 		if at >= len(p.src) {
 			return 0, false, p.fail(at, "the document ends inside a string")
 		}
-		switch c := p.src[at]; {
-		case c == '"':
+		switch p.src[at] {
+		case '"':
 			if text := p.src[start:at]; !utf8.Valid(text) {
 				return 0, false, p.fail(start+invalidUTF8(text), "not UTF-8")
 			}
 			return at, escaped, true
-		case c == '\\':
+		case '\\':
 			n := p.escape(at)
 			if n == 0 {
 				return 0, false, false
@@ -567,8 +567,9 @@ func hexUnit(src []byte, at int) (rune, bool) {
 	return unit, true
 }
 
-// appendUnescaped decodes the inside of a string that the parser accepted.
-func appendUnescaped(dst, raw []byte) []byte {
+// unescaped decodes the inside of a string that the parser accepted.
+func unescaped(raw []byte) []byte {
+	var dst []byte
 	for at := 0; at < len(raw); {
 		if raw[at] != '\\' || at+1 == len(raw) {
 			dst = append(dst, raw[at])

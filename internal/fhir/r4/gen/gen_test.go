@@ -27,7 +27,7 @@ func TestCommittedTablesAreCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables, numbers, err := generate(source, lock)
+	tables, numbers, err := generate(t.Context(), source, lock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestGenerateNumbers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, numbers, err := generate(source, []byte(test.lock))
+			_, numbers, err := generate(t.Context(), source, []byte(test.lock))
 			if test.refused != "" {
 				if err == nil || !strings.Contains(err.Error(), test.refused) {
 					t.Fatalf("refused with %v, want %s", err, test.refused)
@@ -119,14 +119,14 @@ func TestGenerateNumbers(t *testing.T) {
 
 func TestRunWritesWhatItRead(t *testing.T) {
 	source, out := folder(t, small), t.TempDir()
-	if err := run(source, out); err != nil {
+	if err := run(t.Context(), source, out); err != nil {
 		t.Fatal(err)
 	}
 	first, err := os.ReadFile(filepath.Join(out, tablesFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := run(source, out); err != nil {
+	if err := run(t.Context(), source, out); err != nil {
 		t.Fatal(err)
 	}
 	second, _ := os.ReadFile(filepath.Join(out, tablesFile))
@@ -155,12 +155,12 @@ func TestGenerateRefuses(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(source, test.file), []byte(test.text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := generate(source, nil); err == nil || !strings.Contains(err.Error(), test.refused) {
+			if _, _, err := generate(t.Context(), source, nil); err == nil || !strings.Contains(err.Error(), test.refused) {
 				t.Errorf("refused with %v, want %s", err, test.refused)
 			}
 		})
 	}
-	if _, _, err := generate(t.TempDir(), nil); err == nil {
+	if _, _, err := generate(t.Context(), t.TempDir(), nil); err == nil {
 		t.Error("an empty folder gave tables")
 	}
 }

@@ -10,6 +10,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,18 +30,18 @@ func main() {
 	source := flag.String("source", "", "the package hl7.fhir.r4.core 4.0.1: a folder of JSON files, a .tgz or a .tar.xz (which needs xz)")
 	out := flag.String("out", ".", "the folder that holds numbers.lock and gets r4.tables")
 	flag.Parse()
-	if err := run(*source, *out); err != nil {
+	if err := run(context.Background(), *source, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(source, out string) error {
+func run(ctx context.Context, source, out string) error {
 	lock, err := os.ReadFile(filepath.Join(out, lockFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	tables, numbers, err := generate(source, lock)
+	tables, numbers, err := generate(ctx, source, lock)
 	if err != nil {
 		return err
 	}
@@ -56,8 +57,8 @@ func run(source, out string) error {
 }
 
 // generate makes the tables and the lock as it shall be.
-func generate(source string, lock []byte) (*r4.Tables, []byte, error) {
-	defs, err := readSource(source)
+func generate(ctx context.Context, source string, lock []byte) (*r4.Tables, []byte, error) {
+	defs, err := readSource(ctx, source)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type definitions struct {
 }
 
 // readSource reads a folder, a .tgz or a .tar.xz.
-func readSource(source string) (*definitions, error) {
+func readSource(ctx context.Context, source string) (*definitions, error) {
 	d := &definitions{valueSets: map[string]*valueSet{}, codeSystems: map[string]*codeSystem{}}
 	info, err := os.Stat(source)
 	if err != nil {
@@ -34,7 +35,7 @@ func readSource(source string) (*definitions, error) {
 	if info.IsDir() {
 		err = d.readFolder(source)
 	} else {
-		err = d.readArchive(source)
+		err = d.readArchive(ctx, source)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", source, err)
@@ -65,14 +66,14 @@ func (d *definitions) readFolder(folder string) error {
 	return nil
 }
 
-func (d *definitions) readArchive(file string) (err error) {
+func (d *definitions) readArchive(ctx context.Context, file string) (err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
-	defer f.Close() // only read from
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if strings.HasSuffix(file, ".xz") {
-		return d.readXZ(f)
+		return d.readXZ(ctx, f)
 	}
 	z, err := gzip.NewReader(f)
 	if err != nil {
@@ -83,8 +84,8 @@ func (d *definitions) readArchive(file string) (err error) {
 
 // readXZ leaves the unpacking to the xz program: a library for one file read at
 // development time would be one more dependency.
-func (d *definitions) readXZ(f *os.File) error {
-	xz := exec.Command("xz", "--decompress", "--stdout")
+func (d *definitions) readXZ(ctx context.Context, f *os.File) error {
+	xz := exec.CommandContext(ctx, "xz", "--decompress", "--stdout")
 	xz.Stdin, xz.Stderr = f, os.Stderr
 	out, err := xz.StdoutPipe()
 	if err != nil {
