@@ -252,7 +252,7 @@ type logic struct {
 }
 
 var logicOperators = map[string]*logic{
-	"and":     {no, no, func(a, b tri) tri { return min3(a, b) }},
+	"and":     {no, no, min3},
 	"or":      {yes, yes, func(a, b tri) tri { return min3(a.not(), b.not()).not() }},
 	"implies": {no, yes, func(a, b tri) tri { return min3(a, b.not()).not() }},
 	"xor": {open, open, func(a, b tri) tri {

@@ -241,11 +241,11 @@ type distinct struct {
 // fewItems is how many items are compared one by one.
 const fewItems = 16
 
-// add appends v unless an equal item is there, and says whether it did.
-func (d *distinct) add(v Value) (bool, error) {
+// add appends v unless an equal item is there.
+func (d *distinct) add(v Value) error {
 	h, plain, found, err := d.find(&v)
 	if err != nil || found {
-		return false, err
+		return err
 	}
 	at := int32(len(d.items))
 	d.items = append(d.items, v)
@@ -257,7 +257,7 @@ func (d *distinct) add(v Value) (bool, error) {
 	case len(d.items)-d.first == fewItems:
 		d.arrange()
 	}
-	return true, nil
+	return nil
 }
 
 // find says whether an item equal to v is there, and v's hash if it has one.
@@ -298,7 +298,7 @@ func (e *eval) appendDistinct(out []Value, lists ...[]Value) ([]Value, error) {
 	d := distinct{e: e, items: out, first: len(out)}
 	for _, list := range lists {
 		for _, v := range list {
-			if _, err := d.add(v); err != nil {
+			if err := d.add(v); err != nil {
 				return out, err
 			}
 		}
@@ -310,7 +310,7 @@ func (e *eval) appendDistinct(out []Value, lists ...[]Value) ([]Value, error) {
 func (e *eval) setOf(list []Value) (*distinct, error) {
 	d := &distinct{e: e}
 	for _, v := range list {
-		if _, err := d.add(v); err != nil {
+		if err := d.add(v); err != nil {
 			return nil, err
 		}
 	}

@@ -126,7 +126,7 @@ func (e *eval) addDistinct(seen *distinct, body fn, f *frame) error {
 		return err
 	}
 	for _, v := range found {
-		if _, err := seen.add(v); err != nil {
+		if err := seen.add(v); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ var operators = map[string]operator{
 	">":        inequality(func(o order) bool { return o == more }),
 	">=":       inequality(func(o order) bool { return o == more || o == same }),
 	"|":        union,
-	"in":       func(e *eval, pos int, l, r, out []Value) ([]Value, error) { return membership(e, pos, l, r, out) },
+	"in":       membership,
 	"contains": func(e *eval, pos int, l, r, out []Value) ([]Value, error) { return membership(e, pos, r, l, out) },
 	"&":        concatenate,
 	"+":        calculation("+"),
@@ -292,17 +292,15 @@ func (e *eval) calculateQuantities(pos int, op string, a, b Quantity) (Value, bo
 }
 
 func (e *eval) sum(pos int, op string, a, b Quantity) (Value, bool, error) {
-	unit, calendar, x, y := a.Unit, a.Calendar, a.Value, b.Value
+	x, y := a.Value, b.Value
 	if a.Unit != b.Unit || a.Calendar != b.Calendar {
-		var xUnit, yUnit string
-		x, xUnit = a.inBase(e.units, false)
-		y, yUnit = b.inBase(e.units, false)
+		_, xUnit := a.inBase(e.units, false)
+		base, yUnit := b.inBase(e.units, false)
 		if xUnit != yUnit {
 			return Value{}, false, e.fail(pos, "%s and %s are not of one dimension", a, b)
 		}
 		one, _ := Quantity{apd.New(1, 0), a.Unit, a.Calendar}.inBase(e.units, false)
-		x = a.Value
-		v, ok := calculateDecimals("/", y, one)
+		v, ok := calculateDecimals("/", base, one)
 		if !ok {
 			return v, false, nil
 		}
@@ -312,7 +310,7 @@ func (e *eval) sum(pos int, op string, a, b Quantity) (Value, bool, error) {
 	if !ok {
 		return v, false, nil
 	}
-	return quantityValue(Quantity{v.ref.(*apd.Decimal), unit, calendar}), true, nil
+	return quantityValue(Quantity{v.ref.(*apd.Decimal), a.Unit, a.Calendar}), true, nil
 }
 
 // code is the quantity's unit in UCUM.
@@ -379,7 +377,7 @@ func (e *eval) move(pos int, a Value, by Quantity, back bool) (Value, bool, erro
 	}
 	n, err := quantized(value, 0, apd.RoundDown).Int64()
 	if err != nil || n > maxMove || n < -maxMove {
-		return Value{}, false, nil
+		return Value{}, false, nil //nolint:nilerr // more than any int64 is too far, as maxMove is: no date, not a failure
 	}
 	if back {
 		n = -n

@@ -278,7 +278,7 @@ func (p *parser) named() (node, error) {
 // bracketed reads ( … ), {} and %name.
 func (p *parser) bracketed() (node, error) {
 	pos, open := position(p.token.pos), p.token.text
-	if !strings.Contains("({%", open) {
+	if open != "(" && open != "{" && open != "%" {
 		return nil, p.unexpected()
 	}
 	if err := p.advance(); err != nil {

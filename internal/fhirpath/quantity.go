@@ -74,7 +74,6 @@ var (
 	nameUnit      = fhir.Intern("unit")
 	nameSystem    = fhir.Intern("system")
 	nameCode      = fhir.Intern("code")
-	nameCurrency  = fhir.Intern("currency")
 	nameID        = fhir.Intern("id")
 	nameURL       = fhir.Intern("url")
 	nameExtension = fhir.Intern("extension")

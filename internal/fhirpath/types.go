@@ -32,14 +32,15 @@ var kindNames = [...]string{
 
 func (k systemKind) String() string { return kindNames[k] }
 
-// systemKindByName gives the kind of a System type, "Any" not among them.
-func systemKindByName(name string) (systemKind, bool) {
+// systemKindByName gives the kind of a System type, 0 of another name and of
+// "Any".
+func systemKindByName(name string) systemKind {
 	for k := kindBoolean; k <= kindQuantity; k++ {
 		if kindNames[k] == name {
-			return k, true
+			return k
 		}
 	}
-	return 0, false
+	return 0
 }
 
 // elementType is what the engine knows of a FHIR type: R4's tables, arranged
@@ -128,7 +129,7 @@ func newElementType(s *r4.Structure) *elementType {
 		inJSON:   make(map[fhir.Name]*elementMember, 2*len(s.Elements)),
 	}
 	if s.Kind == r4.KindPrimitive {
-		t.primitive, _ = systemKindByName(s.System)
+		t.primitive = systemKindByName(s.System)
 	}
 	for _, e := range s.Elements {
 		if !strings.HasPrefix(e.Type, "System.") {
@@ -220,7 +221,7 @@ func resolveType(spec typeName) (matcher, bool) {
 		m.fhir = typeByName(spec.name)
 	}
 	if spec.space != "FHIR" {
-		m.system, _ = systemKindByName(spec.name)
+		m.system = systemKindByName(spec.name)
 		m.any = spec.name == "Any" && m.fhir == nil
 	}
 	return m, m.fhir != nil || m.system != kindNode || m.any || spec.space == "System"
