@@ -132,7 +132,7 @@ func findOperator(written string) (operator, error) {
 		return op, fmt.Errorf("the operator %q is not known; known are %s, with the prefixes %s and %s and the suffix %s",
 			written, operatorNames(), prefixAny, prefixAll, suffixIfExists)
 	case op.null && (op.ifExists || op.set != single):
-		return op, errors.New("Null takes no prefix and no IfExists")
+		return op, errors.New("the operator Null takes no prefix and no IfExists")
 	}
 	op.name = written
 	return op, nil

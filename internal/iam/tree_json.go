@@ -38,7 +38,7 @@ func (p *jsonTree) fail(err error) error {
 	if found, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		offset, err = int(found.ByteOffset), found.Err
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the text ends too early")
 	}
 	p.offset = 0 // the error may lie before the last token's end

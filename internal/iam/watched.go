@@ -2,6 +2,7 @@ package iam
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -90,8 +91,8 @@ func readPrivate(path string, info fs.FileInfo) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, FileBytesMax+1))
+	err = errors.Join(err, f.Close())
 	if err == nil && len(text) > FileBytesMax {
 		err = fault.New(fault.TooLarge, opParse, "%s is larger than %d bytes", path, FileBytesMax)
 	}
