@@ -169,7 +169,7 @@ func (at *place) next(lines *bufio.Reader) ([]byte, error) {
 			return bytes.TrimSpace(line), nil
 		case err == io.EOF:
 			return nil, io.EOF
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, fault.Wrap(fault.Internal, "bulk.next", err)
 		}
 	}
