@@ -41,11 +41,11 @@ func TestDataKeyNeverShowsItself(t *testing.T) {
 	fmt.Fprintln(&shown, key)
 	slog.New(slog.NewJSONHandler(&shown, nil)).Info("made", "key", key)
 	slog.New(slog.NewTextHandler(&shown, nil)).Info("made", "key", key)
-	marshaled, err := json.Marshal(map[string]any{"key": key, "pointer": &key})
+	encoded, err := json.Marshal(map[string]any{"key": key, "pointer": &key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown.Write(marshaled)
+	shown.Write(encoded)
 	for _, leak := range []string{hex.EncodeToString(raw[:4]), strings.ToUpper(hex.EncodeToString(raw[:4])), "167 167", "167,167", string(raw[:4]), "p6en"} {
 		if strings.Contains(shown.String(), leak) {
 			t.Errorf("the key shows as %q in:\n%s", leak, shown.String())
@@ -95,7 +95,7 @@ func TestDataKeyWipeReachesCopies(t *testing.T) {
 func TestNoDataKey(t *testing.T) {
 	var none DataKey
 	none.Wipe()
-	if none.Usable() || none.Equal(none) || none.Equal(testKey(t, 0)) {
+	if none.Usable() || none.Equal(DataKey{}) || none.Equal(testKey(t, 0)) {
 		t.Error("the zero DataKey is a key")
 	}
 	mustPanic(t, func() { none.Derive("files") })

@@ -150,15 +150,15 @@ func fillFile(fs vfs.FS, name string, reuse bool, pieces [][]byte) error {
 	var all []byte
 	for _, piece := range pieces {
 		if n, err := f.Write(bytes.Clone(piece)); n != len(piece) || err != nil { // MemFS may change it
-			return fmt.Errorf("wrote %d of %d: %v", n, len(piece), err)
+			return errors.Join(fmt.Errorf("wrote %d of %d", n, len(piece)), err)
 		}
 		all = append(all, piece...)
 		seen := make([]byte, len(all)+1)
 		if n, err := reader.ReadAt(seen, 0); err != io.EOF || !bytes.Equal(seen[:n], all) {
-			return fmt.Errorf("a second handle reads %d bytes of %d: %v", n, len(all), err)
+			return errors.Join(fmt.Errorf("a second handle reads %d bytes of %d", n, len(all)), err)
 		}
 		if stat, err := f.Stat(); err != nil || stat.Size() != int64(len(all)) {
-			return fmt.Errorf("stat: %v, %v", stat, err)
+			return errors.Join(fmt.Errorf("stat: %v", stat), err)
 		}
 	}
 	return errors.Join(f.Sync(), f.Close(), reader.Close())
