@@ -501,7 +501,7 @@ func TestAbsoluteForm(t *testing.T) {
 	for target, want := range map[string]int{
 		"http://tarn.test/healthz": 200, "http://tarn.test/healthz?x=1": 200, "http://tarn.test": 404, "/healthz?http://x/y": 200,
 	} {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RequestURI = target
 		out := httptest.NewRecorder()
 		w.door.ServeHTTP(out, r)

@@ -1,6 +1,7 @@
 package sigv4_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ func BenchmarkVerify(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			verifier := mustNew(b, healthlake(sdkNow))
-			r := httptest.NewRequest("GET", strings.ReplaceAll(target, "|", "%7C"), nil)
+			r := httptest.NewRequest(http.MethodGet, strings.ReplaceAll(target, "|", "%7C"), nil)
 			signed(b, r, sdkNow)
 			if name == "wrong" {
 				r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "Signature=", "Signature=0", 1))

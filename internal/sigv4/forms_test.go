@@ -1,6 +1,7 @@
 package sigv4
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path"
@@ -64,7 +65,7 @@ func TestQueryForms(t *testing.T) {
 
 // TestCandidatesAreBounded asks for every form at once.
 func TestCandidatesAreBounded(t *testing.T) {
-	r := httptest.NewRequest("GET", "/", nil)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.RequestURI = "/a//%e2%98%83/$x?b=%7C+1&a:b=%2B&a=,&" + paramToken + "=t&" + paramSignature + "=0"
 	target, err := readTarget(r)
 	if err != nil {
@@ -139,7 +140,7 @@ func TestStrangersShareOneKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"AKID1", "AKID2", "AKID3"} {
-		s := &signedRequest{request: httptest.NewRequest("GET", "/", nil), claim: &claim{accessKeyID: id}}
+		s := &signedRequest{request: httptest.NewRequest(http.MethodGet, "/", nil), claim: &claim{accessKeyID: id}}
 		if _, err := v.judge(t.Context(), s); err == nil {
 			t.Errorf("%s is known", id)
 		}
