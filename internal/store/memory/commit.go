@@ -41,7 +41,7 @@ func (d *data) judge(ops []store.Op) *store.Unmet {
 	for i, op := range ops {
 		for j, cond := range op.If {
 			current := d.at(op.Key, d.commits)
-			matched, ok := d.meets(cond, op.Key, current)
+			matched, ok := d.meets(cond, current)
 			if ok {
 				continue
 			}
@@ -56,7 +56,7 @@ func (d *data) judge(ops []store.Op) *store.Unmet {
 }
 
 // meets judges one condition; for Matches it says what the plan found.
-func (d *data) meets(cond store.Condition, key plan.Key, current *version) ([]plan.Key, bool) {
+func (d *data) meets(cond store.Condition, current *version) ([]plan.Key, bool) {
 	alive := current != nil && !current.Deleted
 	switch cond.Kind {
 	case store.AtVersion:
