@@ -134,7 +134,7 @@ func (g *generator) entries() []plan.Entry {
 	seen := map[string]bool{}
 	for range g.IntN(9) {
 		e := g.entry()
-		if id := fmt.Sprint(e.Param, e.Value); !seen[id] {
+		if id := fmt.Sprint(e); !seen[id] {
 			seen[id] = true
 			entries = append(entries, e)
 		}
@@ -317,7 +317,7 @@ func (g *generator) leaf() plan.Node {
 	e := g.entry()
 	switch n := g.IntN(100); {
 	case n < 35:
-		return plan.Term{Param: e.Param, Value: e.Value}
+		return plan.Term(e)
 	case n < 62:
 		return g.ranged()
 	case n < 70:
@@ -333,7 +333,7 @@ func (g *generator) leaf() plan.Node {
 	case n < 94:
 		return pick[plan.Node](g, nil, plan.And{}, plan.Or{}, plan.IDs{})
 	default:
-		return plan.Not{Of: plan.Term{Param: e.Param, Value: e.Value}}
+		return plan.Not{Of: plan.Term(e)}
 	}
 }
 

@@ -191,7 +191,7 @@ func storesApart(t *testing.T, open Opener) {
 	mustNot(t, "Create", engine.Create(ctx, "other", testKey(t, 'o')))
 	other, err := engine.Open(ctx, "other", testKey(t, 'o'))
 	mustNot(t, "Open", err)
-	defer other.Close()
+	defer func() { mustNot(t, "Close", other.Close()) }()
 	if s.HashKey() == other.HashKey() {
 		t.Error("two stores have one hash key")
 	}
