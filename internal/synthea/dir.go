@@ -223,12 +223,12 @@ func (d dir) scan(ctx context.Context, s *scan, name string) (scanned, error) {
 	if err != nil {
 		return scanned{}, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	out := scanned{part: Part{Name: name, Types: make(map[string]int)}, rank: len(loadOrder)}
 	own, urns := make(names), make(map[string]struct{})
 	for {
 		e, err := nextEntry(ctx, f)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
@@ -323,10 +323,10 @@ func (d dir) bundleNames(ctx context.Context, name string) (names, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	for {
 		e, err := nextEntry(ctx, f)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return own, nil
 		}
 		if err == nil {
@@ -363,7 +363,7 @@ func (r *rewritten) Read(p []byte) (int, error) {
 
 func (r *rewritten) advance() error {
 	e, err := nextEntry(r.ctx, r.file)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return err
 	}
 	if err == nil {

@@ -92,12 +92,11 @@ func readError(err error) error {
 // bundle reads the entries of a Bundle one after the other, without holding
 // the bundle: Synthea's largest have hundreds of MB.
 type bundle struct {
-	dec     *jsontext.Decoder
-	meter   *meter
-	doc     *fhir.Document
-	where   bundlePlace
-	entries bool // the member entry was there
-	isOne   bool // resourceType is Bundle
+	dec   *jsontext.Decoder
+	meter *meter
+	doc   *fhir.Document
+	where bundlePlace
+	isOne bool // resourceType is Bundle
 }
 
 type bundlePlace uint8
