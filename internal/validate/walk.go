@@ -149,7 +149,7 @@ func (w *walk) object(s *shape, n fhir.Node) int32 {
 		c := w.doc.At(next)
 		sl := s.find(c)
 		if sl == nil {
-			w.unknown(s, n, c)
+			w.unknown(s, c)
 			next = w.skip(c)
 			continue
 		}
@@ -193,7 +193,7 @@ func firstStep(path string) string {
 	return path
 }
 
-func (w *walk) unknown(s *shape, n, c fhir.Node) {
+func (w *walk) unknown(s *shape, c fhir.Node) {
 	name := quote([]byte(c.Name()))
 	if len(name) > 1 && name[0] == '_' {
 		if e := s.named(name[1:]); e != nil && e.element != nil {
