@@ -66,7 +66,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	c.greet(os.Stdout)
+	fmt.Print(c.greeting())
 	return s.run(ctx, listener, c.Drain)
 }
 
@@ -127,13 +127,14 @@ func (c *serveCommand) storeBase(id string) string {
 	return c.PublicURL + "/datastore/" + id + "/r4"
 }
 
-// greet says how to reach the server.
-func (c *serveCommand) greet(out io.Writer) {
-	fmt.Fprintf(out, "Tarn %s answers at %s\n", version(), c.PublicURL)
+// greeting says how to reach the server.
+func (c *serveCommand) greeting() string {
+	text := fmt.Sprintf("Tarn %s answers at %s\n", version(), c.PublicURL)
 	if c.RootAccessKeyID == "" {
-		fmt.Fprintf(out, "Try: AWS_SHARED_CREDENTIALS_FILE=%s aws --profile tarn --region %s --endpoint-url %s healthlake list-fhir-datastores\n",
+		text += fmt.Sprintf("Try: AWS_SHARED_CREDENTIALS_FILE=%s aws --profile tarn --region %s --endpoint-url %s healthlake list-fhir-datastores\n",
 			credentialsFile(c.DataDir), c.Region, c.PublicURL)
 	}
+	return text
 }
 
 // server is everything that runs, wired.
