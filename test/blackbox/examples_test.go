@@ -65,7 +65,7 @@ func TestCurlExample(t *testing.T) {
 // make demo, twice on the same data: the second run finds the first one's store.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	address, err := process.FreeAddress()
+	address, err := process.FreeAddress(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -188,7 +188,7 @@ func TestCapabilities(t *testing.T) {
 	answer, err := http.Get(d.base() + "/metadata")
 	s.must(err)
 	answer.Body.Close()
-	if answer.StatusCode != 200 {
+	if answer.StatusCode != http.StatusOK {
 		t.Errorf("/metadata unsigned: %d", answer.StatusCode)
 	}
 	said := d.get("/metadata").want(200)

@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -129,7 +130,7 @@ func (a *asked) request() map[string]any {
 func (s *server) deleteOne(a *asked) error {
 	a.deleted = "asked"
 	err := s.Control(s.t.Context(), "DeleteFHIRDatastore", map[string]any{"DatastoreId": a.id}, &struct{}{})
-	if _, refused := err.(*process.Exception); refused {
+	if _, refused := errors.AsType[*process.Exception](err); refused {
 		a.deleted = ""
 		return nil
 	}

@@ -114,7 +114,7 @@ func TestConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &server{t: t}
-	address, err := process.FreeAddress()
+	address, err := process.FreeAddress(t.Context())
 	s.must(err)
 	o := process.Options{Binary: tarn(t), Listen: address, Data: filepath.Join(t.TempDir(), "data"), Flags: []string{"--config", config, "--region", "us-west-2"},
 		Env: []string{"TARN_ACCOUNT=333344445555", "TARN_ROOT_ACCESS_KEY_ID=AKIDEXAMPLE", "TARN_ROOT_SECRET_ACCESS_KEY=secret"}}
@@ -146,7 +146,11 @@ func TestDrain(t *testing.T) {
 	s.must(s.Signal(syscall.SIGTERM))
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		answer, err := http.Get(s.url() + "/readyz")
-		if err != nil || answer.StatusCode == http.StatusServiceUnavailable {
+		if err != nil {
+			break
+		}
+		answer.Body.Close()
+		if answer.StatusCode == http.StatusServiceUnavailable {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -157,6 +161,7 @@ func TestDrain(t *testing.T) {
 	s.must(err)
 	answer, err := http.ReadResponse(answers, nil)
 	s.must(err)
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusCreated {
 		t.Errorf("the request under way was answered with %s", answer.Status)
 	}
@@ -212,7 +217,7 @@ func TestHealthAndMetrics(t *testing.T) {
 		s.must(err)
 		body, err := io.ReadAll(answer.Body)
 		s.must(errors.Join(err, answer.Body.Close()))
-		if answer.StatusCode != 200 || !strings.Contains(string(body), want) {
+		if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
 			t.Errorf("%s: %s, lacks %q", path, answer.Status, want)
 		}
 	}

@@ -77,8 +77,11 @@ func (t *target) patients(ctx context.Context, store string) (ids, families []st
 			}
 		}
 	}
-	if err := json.Unmarshal(answer.Body, &bundle); err != nil || len(bundle.Entry) == 0 {
-		return nil, nil, fmt.Errorf("no patients to ask for: status %d, %v", answer.Status, err)
+	if err := json.Unmarshal(answer.Body, &bundle); err != nil {
+		return nil, nil, fmt.Errorf("no patients to ask for: status %d, %w", answer.Status, err)
+	}
+	if len(bundle.Entry) == 0 {
+		return nil, nil, fmt.Errorf("no patients to ask for: status %d", answer.Status)
 	}
 	for _, e := range bundle.Entry {
 		ids = append(ids, e.Resource.ID)

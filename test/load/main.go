@@ -139,17 +139,17 @@ func (t *target) preload(ctx context.Context, out io.Writer) (string, error) {
 		return "", err
 	}
 	took := time.Since(began)
-	fmt.Fprintf(out, "import: %d resources in %.2f s, %.0f a second", count.Resources, took.Seconds(), float64(count.Resources)/took.Seconds())
+	text := fmt.Sprintf("import: %d resources in %.2f s, %.0f a second", count.Resources, took.Seconds(), float64(count.Resources)/took.Seconds())
 	if t.server != nil {
 		bytes, err := size(filepath.Join(t.server.Data, "stores", made.DatastoreID))
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(out, "; server CPU %v each; %d bytes on disk each (%d MiB in all)",
+		text += fmt.Sprintf("; server CPU %v each; %d bytes on disk each (%d MiB in all)",
 			((t.cpu() - used) / time.Duration(count.Resources)).Round(time.Microsecond), bytes/int64(count.Resources), bytes>>20)
 	}
-	fmt.Fprintln(out)
-	return made.DatastoreID, nil
+	_, err = fmt.Fprintln(out, text)
+	return made.DatastoreID, err
 }
 
 // size sums the bytes of the files below a folder; files that an engine removes
@@ -175,8 +175,9 @@ func (t *target) memory(out io.Writer) error {
 		return nil
 	}
 	resident, err := t.server.Resident()
-	if err == nil {
-		fmt.Fprintf(out, "memory: %d MiB resident\n", resident>>20)
+	if err != nil {
+		return err
 	}
+	_, err = fmt.Fprintf(out, "memory: %d MiB resident\n", resident>>20)
 	return err
 }

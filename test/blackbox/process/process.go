@@ -102,7 +102,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		o.Listen = "127.0.0.1:0"
 	}
 	args := append([]string{"serve", "--listen", o.Listen, "--data", o.Data}, o.Flags...)
-	s := &Server{Options: o, command: exec.Command(o.Binary, args...), log: &buffer{}, ended: make(chan struct{})}
+	// ctx bounds the start, the server runs on.
+	command := exec.CommandContext(context.WithoutCancel(ctx), o.Binary, args...)
+	s := &Server{Options: o, command: command, log: &buffer{}, ended: make(chan struct{})}
 	s.command.Env = append(cleanEnvironment(), o.Env...)
 	s.command.Stderr = s.log
 	stdout, err := s.command.StdoutPipe()
@@ -162,11 +164,8 @@ func (s *Server) awaitReady(ctx context.Context, greeted <-chan string) error {
 		return err
 	}
 	for {
-		if answer, err := http.Get(s.URL + "/readyz"); err == nil {
-			answer.Body.Close()
-			if answer.StatusCode == http.StatusOK {
-				return nil
-			}
+		if s.isReady(ctx) {
+			return nil
 		}
 		select {
 		case <-time.After(readyPoll):
@@ -176,6 +175,19 @@ func (s *Server) awaitReady(ctx context.Context, greeted <-chan string) error {
 			return fmt.Errorf("the server did not become ready: %w", ctx.Err())
 		}
 	}
+}
+
+// isReady asks once.
+func (s *Server) isReady(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	return answer.Body.Close() == nil && answer.StatusCode == http.StatusOK
 }
 
 // locate settles where the server is: where it was told to listen, else where it
@@ -194,8 +206,8 @@ func (s *Server) locate() error {
 }
 
 // FreeAddress is a loopback address on which nobody listens now.
-func FreeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func FreeAddress(ctx context.Context) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
