@@ -43,8 +43,9 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 	if !ok {
 		return nil, p.unknownParam(t, code, pair)
 	}
-	if reason, no := notYet[code]; no || param.Kind == KindSpecial || param.Kind == KindUnknown {
-		if reason == "" {
+	if param.Kind == KindSpecial || param.Kind == KindUnknown {
+		reason, known := notOffered[code]
+		if !known {
 			reason = "is not offered by this server"
 		}
 		return nil, unsupported(pair, reason)
@@ -52,9 +53,9 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 	return param, nil
 }
 
-// notYet are parameters of R4 that Tarn knows by name and refuses.
-var notYet = map[string]string{
-	"_content": "search in whole resources is not offered by this server",
+// notOffered are parameters of R4 that Tarn knows by name and refuses.
+var notOffered = map[string]string{
+	"_content": "search in whole resources is not offered by this data store",
 	"_query":   "named queries are not offered by this server",
 }
 

@@ -39,7 +39,7 @@ const (
 	KindURI
 	KindSpecial
 	KindPosition // Location.near, a special parameter in R4
-	KindWords    // _text, a string parameter in R4
+	KindWords    // _text and _content, string parameters in R4
 )
 
 var kindNames = [...]string{"unknown", "number", "date", "string", "token", "reference", "composite", "quantity", "uri", "special", "special", "string"}

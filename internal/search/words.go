@@ -7,7 +7,8 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// WordsValue is what _text asks of a narrative (R4 3.1.1.4.17): a word, or all,
+// WordsValue is what _text asks of a narrative, and _content of all strings (R4
+// 3.1.1.4.17): a word, or all,
 // any or none of its parts.
 type WordsValue struct {
 	Op    WordsOp
@@ -76,6 +77,26 @@ func (e *Entries) Words(p *Param, text string) bool {
 		e.keep(p, Main, from)
 	})
 	return kept <= MaxWords
+}
+
+// NewWords keeps the words of a text that no text before had, those that seen does
+// not name, and names them there; false when they are more than MaxWords, and
+// some are not kept.
+func (e *Entries) NewWords(p *Param, text string, seen map[string]bool) bool {
+	all := true
+	eachWord(text, func(word []byte) {
+		switch {
+		case seen[string(word)]:
+		case len(seen) >= MaxWords:
+			all = false
+		default:
+			seen[string(word)] = true
+			from := e.begin()
+			e.arena = append(append(e.arena, word...), 0)
+			e.keep(p, Main, from)
+		}
+	})
+	return all
 }
 
 // parseWords reads words with AND, OR, NOT and parentheses, in either case; words

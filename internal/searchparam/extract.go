@@ -28,7 +28,9 @@ type extraction struct {
 	// affirmed is "p.exists() and p != false": one boolean, also when the paths
 	// lead nowhere (Patient.deceased).
 	affirmed bool
-	err      error // the expression does not compile: the parameter has no entries
+	// content takes all strings of the resource (_content), by no path.
+	content bool
+	err     error // the expression does not compile: the parameter has no entries
 }
 
 func newProgram(extractions []extraction) *program {
@@ -47,6 +49,10 @@ func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extr
 	expression := p.Expression
 	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
 		expression, x.affirmed = of, true
+	}
+	if p.Code == codeContent {
+		x.content = true
+		return x
 	}
 	if param.Kind == search.KindWords {
 		expression = resource + ".text.div" // R4 leaves it without one
@@ -185,6 +191,9 @@ func (w *worker) take(t *taker, n fhir.Node) {
 func (w *worker) finish() {
 	for i := range w.program.extractions {
 		x := &w.program.extractions[i]
+		if x.content {
+			w.content(x.param)
+		}
 		if x.affirmed {
 			w.entries.Coding(x.param, search.Coding{Code: strconv.FormatBool(w.found[i] == foundTrue)})
 		}

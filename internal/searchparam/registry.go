@@ -15,20 +15,33 @@ import (
 type Registry struct {
 	params map[*r4.SearchParam]*search.Param
 	codes  map[plan.Type][]string
+	// content: _content is offered.
+	content bool
 
 	programs sync.Map // plan.Type → *program, made at the first resource of a type
 }
 
 var _ search.Registry = (*Registry)(nil)
 
+// Option changes what a Registry knows. It decides which entries there are, and
+// so is constant for the life of a data store.
+type Option func(*Registry)
+
+// WithContent adds _content: the words of all strings of every resource. They
+// double or treble the entries of most.
+func WithContent(r *Registry) { r.content = true }
+
 // NewRegistry makes the registry of R4's own parameters.
-func NewRegistry() *Registry {
+func NewRegistry(options ...Option) *Registry {
 	r := &Registry{
 		params: map[*r4.SearchParam]*search.Param{},
 		codes:  map[plan.Type][]string{},
 	}
+	for _, option := range options {
+		option(r)
+	}
 	for _, p := range r4.AllParams() {
-		r.params[p] = describe(p)
+		r.params[p] = r.describe(p)
 	}
 	for p, param := range r.params {
 		for _, c := range p.Components {
@@ -50,10 +63,10 @@ func NewRegistry() *Registry {
 // have no entries.
 var storeParams = map[string]bool{"_id": true, "_lastUpdated": true}
 
-func describe(p *r4.SearchParam) *search.Param {
+func (r *Registry) describe(p *r4.SearchParam) *search.Param {
 	kind := search.KindOf(p.Type.String())
 	switch {
-	case p.Code == "_text":
+	case p.Code == "_text", p.Code == codeContent && r.content:
 		kind = search.KindWords
 	case p.Expression == "":
 		kind = search.KindSpecial // nothing in the resource says it by itself

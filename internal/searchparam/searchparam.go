@@ -4,6 +4,7 @@
 //	Registry    type, code → search.Param            registry.go, over the tables of fhir/r4
 //	Extractor   resource → []plan.Entry              extract.go
 //	expression  FHIRPath → members to walk           path.go
+//	content     every string → words, by choice      content.go
 //	element     HumanName, Quantity, … → entries     convert.go, reference.go, timing.go
 //
 // Each parameter's own expression decides what is indexed. It is compiled once

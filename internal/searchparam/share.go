@@ -17,7 +17,7 @@ import (
 func (r *Registry) shareEntries() {
 	bases := map[string][]*r4.SearchParam{}
 	for _, p := range r4.AllParams() {
-		if kind := r.params[p].Kind; kind != search.KindSpecial && !storeParams[p.Code] {
+		if kind := r.params[p].Kind; kind != search.KindSpecial && kind != search.KindWords && !storeParams[p.Code] {
 			bases[p.Base] = append(bases[p.Base], p)
 		}
 	}

@@ -74,8 +74,8 @@ func (g *Questions) comparison(r *resource, p *search.Param, v value) (op, value
 		}
 		return pick(g.rng, []string{"eq", "eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le"}), search.Escape(value)
 	case search.KindToken:
-		if codes := codings(v); len(codes) > 0 && g.one(4) {
-			return "sw", search.Escape(g.beginning([]string{pick(g.rng, codes).code}))
+		if codes := codings(v); len(codes) > 0 && codes[0].code != "" && g.one(4) {
+			return "sw", search.Escape(g.beginning([]string{codes[0].code}))
 		}
 		return pick(g.rng, []string{"eq", "eq", "ne"}), g.code(codings(v))
 	case search.KindURI:
