@@ -3,6 +3,7 @@ package smart
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -131,11 +132,12 @@ func (l *lambda) judge(a *lambdaAnswer, call Call) (Claims, error) {
 }
 
 // HTTPInvoker calls functions that are mapped to HTTP URLs: the event is the
-// body of a POST, the answer that of a 200.
+// body of a POST, the answer that of a 200. Redirects are not followed: the
+// event holds a token.
 type HTTPInvoker struct {
-	URLs   map[string]string // by function ARN
-	Else   Invoker           // for functions without a URL; nil: there is none
-	Client *http.Client      // nil: http.DefaultClient
+	URLs      map[string]string // by function ARN
+	Else      Invoker           // for functions without a URL; nil: there is none
+	Transport http.RoundTripper // nil is net/http's
 }
 
 // Invoke posts the payload.
@@ -152,17 +154,16 @@ func (h *HTTPInvoker) Invoke(ctx context.Context, functionARN string, payload []
 		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	client := h.Client
-	if client == nil {
-		client = http.DefaultClient
-	}
+	client := &http.Client{Transport: h.Transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
 	answer, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	defer answer.Body.Close() //nolint:errcheck // read only
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the function's URL answered %s", answer.Status)
+		return nil, errors.Join(fmt.Errorf("the function's URL answered %s", answer.Status), answer.Body.Close())
 	}
-	return io.ReadAll(io.LimitReader(answer.Body, maxLambdaAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxLambdaAnswer+1))
+	return text, errors.Join(err, answer.Body.Close())
 }

@@ -236,8 +236,12 @@ func TestHTTPInvoker(t *testing.T) {
 			http.Error(w, "bad", http.StatusBadRequest)
 			return
 		}
-		if r.URL.Path == "/fails" {
+		switch r.URL.Path {
+		case "/fails":
 			w.WriteHeader(http.StatusBadGateway)
+		case "/away":
+			http.Redirect(w, r, "/", http.StatusTemporaryRedirect)
+			return
 		}
 		w.Write([]byte(yesAnswer(t, c, map[string]any{"sub": event.Token}, nil)))
 	}))
@@ -249,6 +253,7 @@ func TestHTTPInvoker(t *testing.T) {
 	}{
 		{map[string]string{lambdaARN: s.URL}, nil, ""},
 		{map[string]string{lambdaARN: s.URL + "/fails"}, nil, dependency},
+		{map[string]string{lambdaARN: s.URL + "/away"}, nil, dependency},
 		{map[string]string{lambdaARN: "://"}, nil, dependency},
 		{nil, nil, dependency},
 		{nil, answering(yesAnswer(t, c, nil, nil)), ""},
