@@ -23,7 +23,7 @@ const (
 	// can still be judged.
 	linearRequests = 2000
 	// linearTime is how long they race; TARN_LINEARIZE says otherwise.
-	linearTime = 1500 * time.Millisecond
+	linearTime = time.Second
 	// judgeTime bounds the checker.
 	judgeTime = 60 * time.Second
 )

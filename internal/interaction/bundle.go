@@ -1,6 +1,7 @@
 package interaction
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -13,6 +14,22 @@ import (
 // MaxEntries bounds the entries of a batch or transaction. HealthLake takes 100
 // in a transaction and 500 in a batch; Synthea's largest has 3,419.
 const MaxEntries = 20_000
+
+// EntryLimits bound the entries of bundles by kind; 0 is MaxEntries.
+// HealthLakeEntries is the setting that answers as HealthLake does.
+type EntryLimits struct{ Batch, Transaction, Async int }
+
+// HealthLakeEntries are HealthLake's limits (devguide, "Bundles").
+var HealthLakeEntries = EntryLimits{Batch: 500, Transaction: 100, Async: 500}
+
+// limitEntries refuses bundles with too many.
+func limitEntries(items fhir.Node, most int, hint string) error {
+	if most = cmp.Or(most, MaxEntries); items.Len() <= most {
+		return nil
+	}
+	return &fault.Error{Kind: fault.TooCostly, Op: "interaction.limitEntries", Subject: "Bundle.entry",
+		Detail: fmt.Sprintf("there are %d, more than %d", items.Len(), most), Hint: hint}
+}
 
 // bundleLimits bound the document a batch or transaction comes in.
 var bundleLimits = fhir.Limits{MaxBytes: 128 << 20, MaxNodes: 16 << 20}
@@ -56,9 +73,23 @@ func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error
 	}
 	defer doc.Release()
 	if doc.Root().Get("type").Is("batch") {
+		if err := limitEntries(items, s.Entries.Batch, ""); err != nil {
+			return nil, err
+		}
 		return s.batch(ctx, items)
 	}
+	if err := limitEntries(items, s.Entries.Transaction, s.later()); err != nil {
+		return nil, err
+	}
 	return s.transaction(ctx, items)
+}
+
+// later is how a transaction that is too large now can be sent.
+func (s *Session) later() string {
+	if s.Later == nil || cmp.Or(s.Entries.Async, MaxEntries) <= s.Entries.Transaction {
+		return ""
+	}
+	return "send it with Prefer: respond-async"
 }
 
 // openBundle parses a batch or transaction and gives its entries.
@@ -74,8 +105,8 @@ func openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
 	case kind != "batch" && kind != "transaction":
 		err = &fault.Error{Kind: fault.Invalid, Op: "interaction.Bundle", Subject: "Bundle.type",
 			Detail: "only batch and transaction are carried out", Hint: "POST other bundles to Bundle to store them"}
-	case items.Len() > MaxEntries:
-		err = fault.New(fault.TooCostly, "interaction.Bundle", "the bundle has %d entries, more than %d", items.Len(), MaxEntries)
+	default:
+		err = limitEntries(items, MaxEntries, "")
 	}
 	return doc, items, err
 }

@@ -66,11 +66,35 @@ func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match M
 	}
 	for range maxRaces {
 		v, err := s.deleteMatch(ctx, where, match)
+		if id, named := namedID(criteria); named && fault.Is(err, fault.NotFound) {
+			return s.missed(ctx, plan.Key{Type: t, ID: id})
+		}
 		if _, again := unmet(err); !again {
 			return v, err
 		}
 	}
 	return nil, raced()
+}
+
+// missed is what a conditional delete by _id answers when nothing matches, as
+// HealthLake does: nothing to do for what is deleted already, a conflict for
+// what does not meet the other criteria.
+func (s *Session) missed(ctx context.Context, key plan.Key) (*Version, error) {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	rec, ok, err := s.current(ctx, view, key, search.Delete)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, noneMatch()
+	case !rec.Deleted:
+		return nil, &fault.Error{Kind: fault.Conflict, Op: "interaction.missed", Subject: "_id", Detail: "the resource does not meet the other criteria"}
+	}
+	return s.version(rec), nil
 }
 
 // deleteMatch is one attempt: *store.Unmet when the match changed meanwhile.

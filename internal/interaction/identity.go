@@ -204,7 +204,10 @@ func (t *txn) resolveWhere(ctx context.Context, w *write, typ plan.Type) error {
 	case len(l.keys) > 1:
 		return w.many("url")
 	case w.method == "PUT":
-		bodyID := w.resource.Get("id").Text()
+		bodyID, err := writtenID(w.target.query, w.resource.Get("id").Text())
+		if err != nil {
+			return err
+		}
 		w.key, err = t.conditionalTarget(typ, l.keys, bodyID)
 		w.absent = len(l.keys) == 0 && bodyID != ""
 		if len(l.keys) == 0 {

@@ -65,10 +65,11 @@ type Session struct {
 	NewID       func() (string, error) // a fresh UUID
 	Touched     func(audit.Target)     // told of every resource given out or changed
 	Lenient     bool                   // Prefer: handling=lenient
-	MaxResource int                    // bounds one resource in bytes of JSON; 0 is MaxResource
-	Later       Later                  // carries out asynchronous transactions; nil: respond-async is passed over
-	Statements  *Statements            // keeps capability statements between sessions; nil: they are made each time
-	Whole       bool                   // Prefer: return=representation for the entries of bundles
+	Entries     EntryLimits
+	MaxResource int         // bounds one resource in bytes of JSON; 0 is MaxResource
+	Later       Later       // carries out asynchronous transactions; nil: respond-async is passed over
+	Statements  *Statements // keeps capability statements between sessions; nil: they are made each time
+	Whole       bool        // Prefer: return=representation for the entries of bundles
 
 	// note makes an op that is committed with a transaction's.
 	note func([]*write) (store.Op, error)

@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"context"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -83,8 +84,12 @@ func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []
 	if err != nil {
 		return nil, err
 	}
+	id, err := writtenID(criteria, doc.ID())
+	if err != nil {
+		return nil, err
+	}
 	for range maxRaces {
-		v, err := s.updateMatch(ctx, t, where, doc, match)
+		v, err := s.updateMatch(ctx, t, where, doc, id, match)
 		if _, again := unmet(err); !again {
 			return v, err
 		}
@@ -93,17 +98,17 @@ func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []
 }
 
 // updateMatch is one attempt: *store.Unmet when the match changed meanwhile.
-func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan, doc *fhir.Document, match Match) (*Version, error) {
+func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan, doc *fhir.Document, id string, match Match) (*Version, error) {
 	found, err := s.matches(ctx, where)
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.conditionalTarget(t, found, doc.ID())
+	target, err := s.conditionalTarget(t, found, id)
 	if err != nil {
 		return nil, err
 	}
 	conditions := append([]store.Condition{{Kind: store.Matches, Plan: where, Keys: found}}, match.conditions()...)
-	if len(found) == 0 && doc.ID() != "" {
+	if len(found) == 0 && id != "" {
 		conditions = append(conditions, store.Condition{Kind: store.Absent})
 	}
 	op, issues, err := s.put(ctx, target, doc, tagUpdate, conditions...)
@@ -119,6 +124,42 @@ func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan
 		return nil, idTaken(target.ID)
 	}
 	return nil, matchFault(err)
+}
+
+// namedID is the id that criteria name in HealthLake's form: one _id, alone or
+// with _tag, createdAt and _lastUpdated (devguide, "Conditional delete",
+// "Conditional PUT in bundles").
+func namedID(criteria string) (id string, ok bool) {
+	pairs, err := search.ParsePairs(strings.TrimPrefix(criteria, "?"))
+	if err != nil {
+		return "", false
+	}
+	for _, p := range pairs {
+		switch p.Name {
+		case "_id":
+			if id != "" || !fhir.ValidID(p.Value) {
+				return "", false
+			}
+			id = p.Value
+		case "_tag", "createdAt", "_lastUpdated":
+		default:
+			return "", false
+		}
+	}
+	return id, id != ""
+}
+
+// writtenID is the id that a conditional update writes under when nothing
+// matches: the body's, or the one that the criteria name; empty for a new one.
+func writtenID(criteria, bodyID string) (string, error) {
+	named, ok := namedID(criteria)
+	switch {
+	case !ok || named == bodyID:
+		return bodyID, nil
+	case bodyID == "":
+		return named, nil
+	}
+	return "", &fault.Error{Kind: fault.Invalid, Op: "interaction.update", Subject: "id", Detail: "the body's id " + quote(bodyID) + " is not the one in the criteria"}
 }
 
 func idTaken(id string) error {
