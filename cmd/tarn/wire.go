@@ -21,6 +21,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/awsapi"
 	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/durable"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
@@ -234,29 +235,7 @@ func newSystemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.Da
 	if err != nil {
 		return key, err
 	}
-	return key, writeFile(path, raw)
-}
-
-// writeFile writes a file whole or not at all, mode 0600, safe against a crash
-// once it returns.
-func writeFile(path string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tarn-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(content)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return key, durable.Write(path, raw)
 }
 
 func (c *serveCommand) source() (synthea.Source, error) {

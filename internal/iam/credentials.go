@@ -9,10 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"gopkg.in/ini.v1"
 
+	"github.com/tarn-fhir/tarn/internal/durable"
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
@@ -83,18 +83,8 @@ func Load(path string) (Credentials, error) {
 	return c, nil
 }
 
-// save writes the file whole or not at all, mode 0600.
+// save writes the file, mode 0600.
 func (c Credentials) save(path string) error {
 	text := fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", Profile, c.AccessKeyID, c.SecretAccessKey)
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".credentials-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(text)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return durable.Write(path, []byte(text))
 }

@@ -203,7 +203,9 @@ func (k *KMS) write(r *ring) error {
 	return k.read()
 }
 
-// replace puts content in the place of path, by way of the file fresh.
+// replace puts content in the place of path, by way of the file fresh. Its name
+// is always the same (not as package durable does it): the next change takes away
+// what a crash left, which would keep keys that were deleted since.
 func replace(path, fresh string, content []byte) error {
 	if err := writeSynced(fresh, content); err != nil {
 		return err
