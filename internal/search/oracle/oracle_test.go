@@ -45,7 +45,7 @@ var (
 // Synthea's patients and mixtures of both. TARN_DIFFERENTIAL is how many searches are
 // asked, TARN_SEED what they begin with.
 func TestDifferential(t *testing.T) {
-	total := number("TARN_DIFFERENTIAL", 4000)
+	total := number("TARN_DIFFERENTIAL", 2500)
 	rng := rand.New(rand.NewPCG(uint64(number("TARN_SEED", 1)), 0))
 	pool := append(examples(t), patients(t, 400)...)
 	tally := &tally{errors: map[fault.Kind]int{}}
