@@ -4,9 +4,12 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
@@ -174,5 +177,45 @@ func TestAsyncTransactionFails(t *testing.T) {
 	}
 	if a := s.do(t, "GET", poll, ""); a.status != 404 {
 		t.Errorf("%d", a.status)
+	}
+}
+
+// What was sent goes when the transaction ended; the answer when it is old.
+func TestAsyncTransactionIsForgotten(t *testing.T) {
+	s, q := withQueue(newServer(t))
+	poll := submit(t, s, asyncBundle)
+	stays := submit(t, s, asyncBundle)
+	bundle := plan.Key{Type: interaction.TypeTransactionBundle, ID: q.ids[0]}
+	kept := func() bool {
+		view, err := s.store.View(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer view.Close()
+		_, err = view.Get(t.Context(), bundle)
+		return err == nil
+	}
+	if !kept() {
+		t.Fatal("the bundle is not kept")
+	}
+	if err := s.session().RunTransaction(t.Context(), q.ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	if kept() {
+		t.Error("the bundle stays behind")
+	}
+	for _, tt := range []struct {
+		before time.Time
+		want   int
+	}{{time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), 200}, {time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC), 404}} {
+		if err := s.session().ForgetTransactions(t.Context(), tt.before); err != nil {
+			t.Fatal(err)
+		}
+		if a := s.do(t, "GET", poll, ""); a.status != tt.want {
+			t.Errorf("before %s: %d", tt.before, a.status)
+		}
+	}
+	if a := s.do(t, "GET", stays, ""); a.status != 202 {
+		t.Errorf("what still waits was dropped: %d", a.status)
 	}
 }

@@ -18,6 +18,14 @@ import (
 // transaction out and notes that it did. Persisted: never reuse the number.
 const TypeTransaction = plan.SystemTypes + 0x101
 
+// TypeTransactionBundle is the type of the documents that keep what was sent,
+// under the transaction's id, until it ended. Persisted: never reuse the number.
+const TypeTransactionBundle = plan.SystemTypes + 0x102
+
+// TransactionsKept is how long answers are kept (devguide, "Asynchronous bundle
+// transactions"): what to give ForgetTransactions.
+const TransactionsKept = 90 * 24 * time.Hour
+
 // Later has work done outside of its request, also after a restart.
 type Later interface {
 	// Submit has RunTransaction called for this id on this data store until it
@@ -44,7 +52,6 @@ type task struct {
 	Level     validate.Level  `json:",omitempty"`
 	Lenient   bool            `json:",omitempty"`
 	Whole     bool            `json:",omitempty"`
-	Bundle    json.RawMessage `json:",omitempty"` // what was sent, until it ended
 	Entries   []taskEntry     `json:",omitempty"` // COMMITTED: what was written
 	Status    int             `json:",omitempty"` // ENDED: the HTTP status
 	Answer    json.RawMessage `json:",omitempty"` // ENDED: transaction-response or OperationOutcome
@@ -74,17 +81,18 @@ func (s *Session) Async(ctx context.Context, body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t := task{State: TransactionSubmitted, Submitted: s.Clock(), Level: s.Level, Lenient: s.Lenient, Whole: s.Whole, Bundle: body}
+	t := task{State: TransactionSubmitted, Submitted: s.Clock(), Level: s.Level, Lenient: s.Lenient, Whole: s.Whole}
 	key := plan.Key{Type: TypeTransaction, ID: id}
 	op, err := taskOp(key, t, store.Condition{Kind: store.Never})
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.Store.Commit(ctx, []store.Op{op}); err != nil {
+	sent := store.Op{Kind: store.Put, Key: plan.Key{Type: TypeTransactionBundle, ID: id}, Body: body}
+	if _, err := s.Store.Commit(ctx, []store.Op{op, sent}); err != nil {
 		return "", err
 	}
 	if err := s.Later.Submit(ctx, id); err != nil {
-		_, undo := s.Store.Commit(ctx, []store.Op{{Kind: store.Purge, Key: key}})
+		_, undo := s.Store.Commit(ctx, []store.Op{{Kind: store.Purge, Key: key}, {Kind: store.Purge, Key: sent.Key}})
 		return "", keep(err, undo)
 	}
 	return id, nil
@@ -244,13 +252,72 @@ func (s *Session) endTask(ctx context.Context, id string, status int, answer []b
 	if err != nil || t.State == TransactionEnded {
 		return err
 	}
-	_, err = s.keepTask(ctx, rec, task{State: TransactionEnded, Submitted: t.Submitted, Status: status, Answer: answer})
+	ended := task{State: TransactionEnded, Submitted: t.Submitted, Status: status, Answer: answer}
+	op, err := taskOp(rec.Key, ended, store.Condition{Kind: store.AtVersion, Version: rec.Version})
+	if err != nil {
+		return err
+	}
+	_, err = s.Store.Commit(ctx, []store.Op{op, {Kind: store.Purge, Key: plan.Key{Type: TypeTransactionBundle, ID: id}}})
+	return err
+}
+
+// sent parses the bundle of a transaction that has not ended.
+func (s *Session) sent(ctx context.Context, id string) (*fhir.Document, fhir.Node, error) {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return nil, fhir.Node{}, err
+	}
+	defer view.Close()
+	rec, err := view.Get(ctx, plan.Key{Type: TypeTransactionBundle, ID: id})
+	if err != nil {
+		return nil, fhir.Node{}, fault.New(fault.Internal, "interaction.sent", "the bundle of transaction %s: %v", id, err)
+	}
+	return openBundle(rec.Body)
+}
+
+// forgetPage is how many transactions ForgetTransactions reads at a time.
+const forgetPage = 100
+
+// ForgetTransactions drops the answers of transactions that ended before a time.
+func (s *Session) ForgetTransactions(ctx context.Context, before time.Time) error {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	for q := (store.HistoryQuery{Types: []plan.Type{TypeTransaction}, High: before, Limit: forgetPage}); ; {
+		page, err := view.History(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, rec := range page.Records {
+			if err := s.forget(ctx, rec, before); err != nil {
+				return err
+			}
+		}
+		if page.Next == nil {
+			return nil
+		}
+		q.After = page.Next
+	}
+}
+
+// forget drops a transaction, if it ended before.
+func (s *Session) forget(ctx context.Context, old store.Record, before time.Time) error {
+	t, rec, err := s.openTask(ctx, old.Key.ID)
+	if fault.Is(err, fault.NotFound) {
+		return nil // an earlier version of it came by
+	}
+	if err != nil || t.State != TransactionEnded || !rec.Updated.Before(before) {
+		return err
+	}
+	_, err = s.Store.Commit(ctx, []store.Op{{Kind: store.Purge, Key: rec.Key}})
 	return err
 }
 
 // runTask carries the bundle out; the commit notes it in the document.
 func (s *Session) runTask(ctx context.Context, t task, rec store.Record) (*BundleAnswer, error) {
-	doc, items, err := openBundle(t.Bundle)
+	doc, items, err := s.sent(ctx, rec.Key.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +344,7 @@ func (s *Session) taskEntries(writes []*write) []taskEntry {
 // answer was never written: from the versions of that commit, which share its
 // time.
 func (s *Session) recovered(ctx context.Context, t task, rec store.Record) (*BundleAnswer, error) {
-	doc, items, err := openBundle(t.Bundle)
+	doc, items, err := s.sent(ctx, rec.Key.ID)
 	if err != nil {
 		return nil, err
 	}
