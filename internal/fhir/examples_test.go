@@ -1,15 +1,9 @@
 package fhir_test
 
 import (
-	"archive/tar"
-	"bufio"
 	"bytes"
-	"io"
-	"os"
 	"strings"
 	"testing"
-
-	"github.com/ulikunitz/xz"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/testpath"
@@ -21,31 +15,13 @@ const leastExamples = 424
 // examples reads HL7's example resources (R4 4.0.1, CC0).
 func examples(t testing.TB) map[string][]byte {
 	t.Helper()
-	f, err := os.Open(testpath.Shared(t, "suites", "hl7-r4-examples-half.tar.xz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	plain, err := xz.NewReader(bufio.NewReader(f)) // it reads byte by byte
-	if err != nil {
-		t.Fatal(err)
-	}
 	all := map[string][]byte{}
-	for tr := tar.NewReader(plain); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasSuffix(h.Name, ".json") {
-			continue
-		}
-		if all[h.Name], err = io.ReadAll(tr); err != nil {
-			t.Fatal(err)
+	for name, src := range testpath.Files(t, "suites", "hl7-r4-examples-half.tar.xz") {
+		if strings.HasSuffix(name, ".json") {
+			all[name] = src
 		}
 	}
+	return all
 }
 
 func TestExamplesSurvive(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/fhirpath"
+	"github.com/tarn-fhir/tarn/internal/testpath"
 )
 
 // compiled compiles each expression once.
@@ -37,7 +38,7 @@ func (c compiled) get(t testing.TB, src string) *fhirpath.Expr {
 func examples(t testing.TB) map[string]*fhir.Document {
 	t.Helper()
 	docs := map[string]*fhir.Document{}
-	for name, src := range readTar(t, "suites", "hl7-r4-examples-half.tar.xz") {
+	for name, src := range testpath.Files(t, "suites", "hl7-r4-examples-half.tar.xz") {
 		if !strings.HasSuffix(name, ".json") {
 			continue
 		}

@@ -1,18 +1,13 @@
 package fhirpath_test
 
 import (
-	"archive/tar"
-	"bufio"
 	"bytes"
 	"encoding/xml"
-	"io"
 	"os"
 	"path"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ulikunitz/xz"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhirpath"
@@ -46,33 +41,6 @@ type suiteTest struct {
 	} `xml:"output"`
 }
 
-// readTar reads the files of an archive in the shared folder.
-func readTar(t testing.TB, elem ...string) map[string][]byte {
-	t.Helper()
-	f, err := os.Open(testpath.Shared(t, elem...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	plain, err := xz.NewReader(bufio.NewReader(f)) // it reads byte by byte
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[string][]byte{}
-	for tr := tar.NewReader(plain); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[h.Name], err = io.ReadAll(tr); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // suite is HL7's tests with their inputs as documents.
 type suite struct {
 	file   suiteFile
@@ -83,7 +51,7 @@ func readSuite(t testing.TB) *suite {
 	t.Helper()
 	s := &suite{inputs: map[string]*fhir.Document{"": nil}}
 	files := map[string][]byte{}
-	for name, src := range readTar(t, "suites", "fhirpath-r4.tar.xz") {
+	for name, src := range testpath.Files(t, "suites", "fhirpath-r4.tar.xz") {
 		if path.Base(path.Dir(name)) != "examples" {
 			files[path.Base(name)] = src
 		}
