@@ -146,7 +146,7 @@ func (g *granting) filter(t plan.Type, pairs []search.Pair) (plan.Node, error) {
 				Detail: "chained and composite parameters have no place in a scope"}
 		}
 	}
-	return g.compile(t, q)
+	return g.compile(q)
 }
 
 // plain reports whether a condition looks at the resource alone, by one
@@ -163,9 +163,9 @@ func plain(c search.Cond) bool {
 	return false
 }
 
-// compile gives the condition of a query on one type. It makes no hops, so that
+// compile gives the condition of a query, which is on one type. It makes no hops, so that
 // there is nothing for a grant to narrow.
-func (g *granting) compile(t plan.Type, q *search.Query) (plan.Node, error) {
+func (g *granting) compile(q *search.Query) (plan.Node, error) {
 	p, err := q.Compile(search.Env{Registry: g.Registry, Key: g.Key, Grant: search.Everything(), Now: g.Now})
 	if err != nil {
 		return nil, err

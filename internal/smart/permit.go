@@ -86,7 +86,7 @@ func (a *Authorization) Permit(w World, action, typ string) (*search.Grant, erro
 		grant = a.BulkGrant(w)
 	}
 	if typ == pseudoTransaction {
-		return grant, a.pollable(w)
+		return grant, a.pollable()
 	}
 	for _, n := range row.needs {
 		if !n.met(w.Registry, grant, typ) {
@@ -96,7 +96,7 @@ func (a *Authorization) Permit(w World, action, typ string) (*search.Grant, erro
 	return grant, nil
 }
 
-func (a *Authorization) pollable(w World) error {
+func (a *Authorization) pollable() error {
 	for _, s := range a.Scopes.Resources {
 		_, patient := patientID(a.Launch.Patient)
 		named := s.Type == AnyType || s.Type == pseudoTransaction

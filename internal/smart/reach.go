@@ -183,7 +183,7 @@ func (r *reach) ownRecord(t plan.Type) plan.Node {
 // missing is the condition to have no value of a parameter.
 func (r *reach) missing(t plan.Type, param *search.Param) plan.Node {
 	q := &search.Query{Types: []plan.Type{t}, Clauses: []search.Clause{{On: []search.On{{Type: t, Cond: search.Missing{Param: param}}}}}}
-	node, err := (&granting{World: r.World}).compile(t, q)
+	node, err := (&granting{World: r.World}).compile(q)
 	if err != nil {
 		return plan.Or{} // closed
 	}
