@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"sync"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/datastore"
@@ -27,6 +29,7 @@ type transactions struct {
 	system   store.Store
 	plane    *datastore.Plane
 	sessions *sessions
+	forgot   sync.Map // data store id → time.Time of the last look for old answers
 }
 
 // transactionInput is a job's input.
@@ -60,7 +63,26 @@ func (l later) Submit(ctx context.Context, id string) error {
 
 // Run carries one out: job.Runner.
 func (t *transactions) Run(ctx context.Context, run *job.Run) error {
-	return t.with(ctx, run, func(s *interaction.Session, id string) error { return s.RunTransaction(ctx, id) })
+	return t.with(ctx, run, func(s *interaction.Session, id string) error {
+		if err := s.RunTransaction(ctx, id); err != nil {
+			return err
+		}
+		return t.forget(ctx, s)
+	})
+}
+
+// forgetEvery is how often a data store's old answers are looked for; stores
+// without asynchronous transactions have none.
+const forgetEvery = 24 * time.Hour
+
+func (t *transactions) forget(ctx context.Context, s *interaction.Session) error {
+	now := s.Clock()
+	last, known := t.forgot.Load(s.StoreID)
+	if known && now.Sub(last.(time.Time)) < forgetEvery {
+		return nil
+	}
+	t.forgot.Store(s.StoreID, now)
+	return s.ForgetTransactions(ctx, now.Add(-interaction.TransactionsKept))
 }
 
 // Fail answers one that is given up; there is nobody to tell when its data store

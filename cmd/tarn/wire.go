@@ -100,7 +100,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
 		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen,
-		Gone: func(id string) { limiter.Forget(id); shared.forget(id) },
+		Gone: func(id string) { limiter.Forget(id); shared.forget(id); shared.later.forgot.Delete(id) },
 	})
 	closing.add(func() error { plane.Close(); return nil })
 	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
