@@ -72,6 +72,15 @@ func (a *arm) block(b uint32) (set, error) {
 	if err := a.settle(); err != nil {
 		return set{}, err
 	}
+	if in, ok, err := seed(a.where, b, &a.scratch); err != nil || ok {
+		if err == nil {
+			in, err = a.universe.keep(b, in)
+		}
+		if err != nil {
+			return set{}, err
+		}
+		return a.filter(b, in)
+	}
 	at, container, ok, err := a.universe.at(b)
 	if err != nil || !ok || at != b {
 		return set{}, err

@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -80,21 +81,40 @@ func (s *Store) prepare(ops []store.Op) []change {
 
 func (s *Store) preparePut(c *change, op store.Op) {
 	c.packed, c.codec, c.dict = s.bodies.pack(op.Key.Type, op.Body)
-	entries := slices.Clone(op.Entries)
-	slices.SortFunc(entries, compareEntries)
-	size := hashSize
+	entries := inOrder(op.Entries)
+	size := 0
 	for _, e := range entries {
-		size += len(e.Value) + 4
+		size += len(e.Value) + 1 + paramSize + 1 + len(e.Value)/8
 	}
-	c.facts = appendFacts(make([]byte, 0, size), c.self, entries)
-	c.prefixes = make([]string, len(entries))
+	c.facts = appendFacts(make([]byte, 0, hashSize+size), c.self, entries)
+	keys, ends := make([]byte, 0, size), make([]int, len(entries))
 	for i, e := range entries {
-		c.prefixes[i] = string(indexPrefix(e.Param, e.Value))
+		keys = append(appendEscaped(paramPrefix(keys, e.Param), e.Value), terminator)
+		ends[i] = len(keys)
+	}
+	c.prefixes = make([]string, len(entries))
+	all, begin := string(keys), 0 // one piece of memory for all
+	for i, end := range ends {
+		c.prefixes[i], begin = all[begin:end], end
 	}
 }
 
+// inOrder gives entries in their order: as they are when they have it, which
+// they do where they come from.
+func inOrder(entries []plan.Entry) []plan.Entry {
+	if slices.IsSortedFunc(entries, compareEntries) {
+		return entries
+	}
+	sorted := slices.Clone(entries)
+	slices.SortFunc(sorted, compareEntries)
+	return sorted
+}
+
 func compareEntries(a, b plan.Entry) int {
-	return cmp.Or(cmp.Compare(a.Param, b.Param), slices.Compare(a.Value, b.Value))
+	if a.Param != b.Param {
+		return cmp.Compare(a.Param, b.Param)
+	}
+	return bytes.Compare(a.Value, b.Value)
 }
 
 func prepareCondition(cond store.Condition) condition {
@@ -227,8 +247,7 @@ func checkCondition(op string, cond *store.Condition) error {
 }
 
 func checkEntries(op string, entries []plan.Entry) error {
-	sorted := slices.Clone(entries)
-	slices.SortFunc(sorted, compareEntries)
+	sorted := inOrder(entries)
 	for i, e := range sorted {
 		if len(e.Value) > plan.MaxValueBytes {
 			return fault.New(fault.Invalid, op, "an entry's value longer than %d bytes", plan.MaxValueBytes)

@@ -54,6 +54,38 @@ type rowwise interface {
 	byRow() func(rid uint64) (bool, error)
 }
 
+// seeder is a cond that may give rows of a block of itself, among which all are
+// that meet it: fewer than a type has, so that less has to be narrowed.
+type seeder interface {
+	// seed uses room; ok is false when there is nothing to begin with.
+	seed(b uint32, room *set) (in set, ok bool, err error)
+}
+
+func seed(c cond, b uint32, room *set) (set, bool, error) {
+	if c, ok := c.(seeder); ok {
+		return c.seed(b, room)
+	}
+	return set{}, false, nil
+}
+
+func (t *term) seed(b uint32, room *set) (set, bool, error) {
+	at, container, ok, err := t.postings.at(b)
+	if err != nil || !ok || at != b {
+		return set{}, true, err
+	}
+	err = room.load(container)
+	return *room, true, err
+}
+
+func (l *listed) seed(b uint32, _ *set) (set, bool, error) { return l.blocks[b].clone(), true, nil }
+
+func (a *all) seed(b uint32, room *set) (set, bool, error) {
+	if err := a.arrange(); err != nil {
+		return set{}, false, err
+	}
+	return seed(a.parts[0], b, room)
+}
+
 // many is a bound that says nothing.
 const many = math.MaxInt64 / 4
 

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"encoding/binary"
+	"iter"
 	"math/bits"
 	"slices"
 )
@@ -152,6 +153,29 @@ func (s set) all() []uint16 {
 		return s.toArray().ords
 	}
 	return s.ords[:s.n]
+}
+
+// backward lists the ords from the largest down.
+func (s set) backward() iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		if s.bits == nil {
+			for i := s.n - 1; i >= 0; i-- {
+				if !yield(s.ords[i]) {
+					return
+				}
+			}
+			return
+		}
+		for i := words - 1; i >= 0; i-- {
+			for w := s.bits[i]; w != 0; {
+				high := bits.Len64(w) - 1
+				w &^= 1 << high
+				if !yield(uint16(i<<6 | high)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // narrow keeps what is in the encoded container c, or what is not (out).

@@ -80,6 +80,16 @@ func (j *join) keep(b uint32, in set) (set, error) {
 	return j.done.keep(b, in)
 }
 
+func (j *join) seed(b uint32, room *set) (set, bool, error) {
+	if j.rows != nil || j.rowwise {
+		return set{}, false, nil
+	}
+	if err := j.load(); err != nil {
+		return set{}, false, err
+	}
+	return j.done.seed(b, room)
+}
+
 // compileChain: from the other end, the self hashes of the targets are looked
 // up as values; row by row, the row's references are followed.
 func (q *query) compileChain(n plan.Chain) (cond, error) {

@@ -192,3 +192,13 @@ func (s *scan) keep(b uint32, in set) (set, error) {
 	}
 	return s.done.keep(b, in)
 }
+
+func (s *scan) seed(b uint32, room *set) (set, bool, error) {
+	if s.rows != nil {
+		return set{}, false, nil
+	}
+	if err := s.load(); err != nil {
+		return set{}, false, err
+	}
+	return s.done.seed(b, room)
+}

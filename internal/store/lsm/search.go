@@ -163,17 +163,27 @@ func (q *query) findNewest(a *arms, p *plan.Plan, after *place) (f found, err er
 		if exact {
 			f.total += int64(rows.n)
 		}
-		for _, o := range slices.Backward(rows.all()) {
-			if len(f.rows) > p.Limit || p.Limit == 0 {
-				return exact, nil
-			}
-			if rid := q.rid(b, o); rid < below {
-				f.rows = append(f.rows, place{order: newestFirst, rid: rid})
-			}
+		if p.Limit > 0 {
+			f.addNewest(q, b, rows, below, p.Limit+1)
 		}
 		return exact || len(f.rows) <= p.Limit, nil
 	})
 	return f, err
+}
+
+// addNewest adds the newest rows of a block that lie before below, up to limit in
+// all.
+func (f *found) addNewest(q *query, b uint32, rows set, below uint64, limit int) {
+	if len(f.rows) >= limit {
+		return
+	}
+	for o := range rows.backward() {
+		if rid := q.rid(b, o); rid < below {
+			if f.rows = append(f.rows, place{order: newestFirst, rid: rid}); len(f.rows) >= limit {
+				return
+			}
+		}
+	}
 }
 
 // findOldest lists the blocks and walks them from the oldest.
