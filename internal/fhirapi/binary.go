@@ -42,7 +42,8 @@ func (x *exchange) wrapContent() {
 		body = append(body, `,"data":"`...)
 		body = append(base64.StdEncoding.AppendEncode(body, x.Body), '"')
 	}
-	x.Body = append(body, '}')
+	body = append(body, '}')
+	x.Body = body
 	x.r.Header.Set("Content-Type", jsonTypes[0])
 }
 

@@ -58,7 +58,7 @@ func FuzzAcceptable(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		x := &exchange{w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil)}
+		x := &exchange{w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodGet, "/", nil)}
 		if err := x.choose("Accept", list); err != nil && !fault.Is(err, fault.NotAcceptable) {
 			t.Error(err)
 		}

@@ -95,7 +95,7 @@ func TestWriteFaultKnowsEveryKind(t *testing.T) {
 func TestPreflight(t *testing.T) {
 	w := httptest.NewRecorder()
 	var api fhirapi.API
-	if err := api.Preflight(w, httptest.NewRequest("OPTIONS", "/r4/Patient", nil)); err != nil {
+	if err := api.Preflight(w, httptest.NewRequest(http.MethodOptions, "/r4/Patient", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if w.Code != http.StatusNoContent || !strings.Contains(w.Header().Get("Access-Control-Allow-Methods"), "PATCH") {

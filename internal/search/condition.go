@@ -245,7 +245,7 @@ func (p *parser) values(m Match, only []plan.Type, pair Pair) (Cond, error) {
 }
 
 func alternatives(pair Pair) ([]string, error) {
-	texts := split(pair.Value, ',', -1)
+	texts := split(pair.Value, ',')
 	if len(texts) > MaxValues {
 		return nil, tooMany("values in "+pair.Name, MaxValues)
 	}
@@ -304,7 +304,7 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 }
 
 func (p *parser) parseComposite(param *Param, text string) (Value, string) {
-	parts := split(text, '$', -1)
+	parts := split(text, '$')
 	if len(parts) != len(param.Components) {
 		return nil, fmt.Sprintf(`has %d parts, not %d; separate them by $ (write \$ for a literal one)`, len(parts), len(param.Components))
 	}

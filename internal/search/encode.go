@@ -95,10 +95,10 @@ func appendFoldedASCII(dst []byte, s string, most int) ([]byte, bool) {
 			return dst, false
 		}
 		c = foldTable[c]
-		switch {
-		case c == 0:
+		switch c {
+		case 0:
 			continue
-		case c == ' ':
+		case ' ':
 			space = len(dst) > start
 			continue
 		}

@@ -70,13 +70,13 @@ func (f filterer) on(t plan.Type, read filter, depth int) (Cond, error) {
 // path leads to: what says that there are none stands around the whole path.
 func (f filterer) test(t plan.Type, test filterTest, depth int) (Cond, error) {
 	none := false
-	switch {
-	case test.op == "pr":
+	switch test.op {
+	case "pr":
 		if test.value != "true" && test.value != "false" {
 			return nil, invalid(f.pair, "pr is followed by true or false", "")
 		}
 		none = test.value == "false"
-	case test.op == "ni":
+	case "ni":
 		none, test.op = true, "in"
 	}
 	cond, err := f.along(t, test.path, test, depth)

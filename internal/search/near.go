@@ -42,7 +42,7 @@ func (e *Entries) Position(p *Param, at Position) {
 
 func parsePosition(s string) (PositionValue, string) {
 	const form = "is not latitude|longitude, latitude|longitude|distance or latitude|longitude|distance|unit, in degrees and UCUM (km without a unit)"
-	parts := split(s, '|', -1)
+	parts := split(s, '|')
 	if len(parts) < 2 || len(parts) > 4 {
 		return PositionValue{}, form
 	}

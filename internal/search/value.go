@@ -116,8 +116,8 @@ func (QuantityValue) value()  {}
 func (CompositeValue) value() {}
 
 // split cuts s at separators that no backslash precedes and leaves escapes as
-// they are (R4 3.1.1.4.19). At most n pieces are made, all when n < 0.
-func split(s string, sep byte, n int) []string {
+// they are (R4 3.1.1.4.19).
+func split(s string, sep byte) []string {
 	if strings.IndexByte(s, sep) < 0 {
 		return []string{s}
 	}
@@ -127,7 +127,7 @@ func split(s string, sep byte, n int) []string {
 		switch {
 		case s[i] == '\\':
 			i++
-		case s[i] == sep && (n < 0 || len(parts) < n-1):
+		case s[i] == sep:
 			parts = append(parts, s[start:i])
 			start = i + 1
 		}
@@ -161,7 +161,7 @@ var escaper = strings.NewReplacer(`\`, `\\`, `,`, `\,`, `|`, `\|`, `$`, `\$`)
 
 // parseToken reads [system|]code.
 func parseToken(s string) (TokenValue, string) {
-	parts := split(s, '|', -1)
+	parts := split(s, '|')
 	switch len(parts) {
 	case 1:
 		code := unescape(parts[0])
@@ -195,7 +195,7 @@ func parseStart(param *Param, text string) (Value, string) {
 }
 
 func parseOfType(s string) (OfTypeValue, string) {
-	parts := split(s, '|', -1)
+	parts := split(s, '|')
 	if len(parts) != 3 {
 		return OfTypeValue{}, "is not type-system|type-code|value"
 	}
@@ -207,7 +207,7 @@ func parseOfType(s string) (OfTypeValue, string) {
 }
 
 func parseQuantity(s string) (QuantityValue, string) {
-	parts := split(s, '|', -1)
+	parts := split(s, '|')
 	number, wrong := parseNumber(parts[0])
 	q := QuantityValue{NumberValue: number}
 	switch {

@@ -102,10 +102,7 @@ func (e *Entries) NewWords(p *Param, text string, seen map[string]bool) bool {
 // parseWords reads words with AND, OR, NOT and parentheses, in either case; words
 // side by side must all be there.
 func parseWords(s string) (WordsValue, string) {
-	p := wordsParser{}
-	for _, field := range strings.FieldsFunc(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(unescape(s)), unicode.IsSpace) {
-		p.rest = append(p.rest, field)
-	}
+	p := wordsParser{rest: strings.FieldsFunc(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(unescape(s)), unicode.IsSpace)}
 	v, ok := p.any()
 	switch {
 	case p.words > maxAskedWords:

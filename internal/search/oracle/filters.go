@@ -21,10 +21,10 @@ func (g *Questions) filter(r *resource, hops int) string {
 }
 
 func (g *Questions) operand(r *resource, hops int) string {
-	switch {
-	case g.one(8):
+	if g.one(8) {
 		return "not (" + g.filter(g.sibling(r), hops) + ")"
-	case g.one(8):
+	}
+	if g.one(8) {
 		return "(" + g.filter(r, hops) + ")"
 	}
 	return g.test(r, hops)

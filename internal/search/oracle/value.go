@@ -76,7 +76,7 @@ type coding struct{ system, code string }
 // meets: R4 3.1.1.4.10.
 func (c coding) meets(p *search.Param, v search.TokenValue) bool {
 	implied := c.system == "" && v.System != "" && v.Code != "" && p.Implied != nil && p.Implied(v.System, v.Code)
-	return (v.Code == "" || strings.ToLower(c.code) == strings.ToLower(v.Code)) && (v.Any || c.system == v.System || implied)
+	return (v.Code == "" || strings.EqualFold(c.code, v.Code)) && (v.Any || c.system == v.System || implied)
 }
 
 // codings are the codes of an element.

@@ -32,7 +32,7 @@ func TestContainersOfManyCommits(t *testing.T) {
 	}
 	mustCheck(t, s)
 	e := name("same")
-	if n := count(t, s, plan.Term{Param: e.Param, Value: e.Value}); n != int64(alive) {
+	if n := count(t, s, plan.Term(e)); n != int64(alive) {
 		t.Errorf("%d found of %d", n, alive)
 	}
 }

@@ -55,7 +55,7 @@ func (s *Store) followFrom(ctx context.Context, after store.Moment) (uint64, err
 	defer leave()
 	now := s.published.take()
 	defer s.published.drop(now)
-	_, rid, err := parseMoment(op, after, now.state)
+	rid, err := parseMoment(op, after, now.state)
 	return rid, err
 }
 

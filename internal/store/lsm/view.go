@@ -22,16 +22,16 @@ func moment(commit, rid uint64) store.Moment {
 	return store.Moment(momentPrefix + strconv.FormatUint(commit, momentBase) + "-" + strconv.FormatUint(rid, momentBase))
 }
 
-// parseMoment reads a moment that is not after now.
-func parseMoment(op string, m store.Moment, now state) (commit, rid uint64, err error) {
+// parseMoment gives the row number of a moment that is not after now.
+func parseMoment(op string, m store.Moment, now state) (rid uint64, err error) {
 	text, ok := strings.CutPrefix(string(m), momentPrefix)
 	first, second, cut := strings.Cut(text, "-")
 	commit, err1 := strconv.ParseUint(first, momentBase, 64)
 	rid, err2 := strconv.ParseUint(second, momentBase, 64)
 	if !ok || !cut || err1 != nil || err2 != nil || commit > now.commit || rid > now.rid || moment(commit, rid) != m {
-		return 0, 0, fault.New(fault.Invalid, op, "not a moment of this store")
+		return 0, fault.New(fault.Invalid, op, "not a moment of this store")
 	}
-	return commit, rid, nil
+	return rid, nil
 }
 
 // View implements store.Store.
@@ -48,7 +48,7 @@ func (s *Store) View(ctx context.Context, at store.Moment) (store.View, error) {
 		v.moment = moment(snap.commit, snap.rid)
 		return v, nil
 	}
-	_, rid, err := parseMoment(op, at, snap.state)
+	rid, err := parseMoment(op, at, snap.state)
 	if err != nil {
 		s.published.drop(snap)
 		return nil, err
