@@ -59,7 +59,7 @@ func appendBitmap(dst []byte, b *bitmap, n int) []byte {
 }
 
 // appendOrds encodes ascending ords.
-func appendOrds(dst []byte, ords []uint16) []byte {
+func appendOrds(dst []byte, ords []uint16) []byte { //nolint:unparam // appends like its neighbours
 	if len(ords) <= maxArray {
 		return appendArray(dst, ords)
 	}
@@ -325,7 +325,7 @@ func (s set) span(low, high int) set {
 func wordSpan(base, low, high int) uint64 {
 	w := ^uint64(0)
 	if low > base {
-		w = w << min(low-base, 64)
+		w <<= min(low-base, 64)
 	}
 	if high < base+64 {
 		w &= 1<<max(high-base, 0) - 1

@@ -215,7 +215,7 @@ type pointer struct {
 
 func (p *pointer) alive() bool { return p.found && !p.deleted }
 
-func (p *pointer) append(dst []byte) []byte {
+func (p *pointer) append(dst []byte) []byte { //nolint:unparam // appends like header.append
 	flags := byte(0)
 	if p.deleted {
 		flags |= flagDeleted
