@@ -124,10 +124,10 @@ func split(s string, sep byte) []string {
 	var parts []string
 	start := 0
 	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '\\':
+		switch s[i] {
+		case '\\':
 			i++
-		case s[i] == sep:
+		case sep:
 			parts = append(parts, s[start:i])
 			start = i + 1
 		}

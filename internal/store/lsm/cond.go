@@ -68,7 +68,7 @@ func seed(c cond, b uint32, room *set) (set, bool, error) {
 	return set{}, false, nil
 }
 
-func (t *term) seed(b uint32, room *set) (set, bool, error) {
+func (t *term) seed(b uint32, room *set) (set, bool, error) { //nolint:unparam // a seeder's form
 	at, container, ok, err := t.postings.at(b)
 	if err != nil || !ok || at != b {
 		return set{}, true, err
