@@ -84,7 +84,7 @@ func (p deleter) Run(ctx context.Context, run *job.Run) error {
 // destroy leaves neither key nor files of a store. It may be repeated.
 func (p *Plane) destroy(ctx context.Context, id string) error {
 	p.pool.discard(id)
-	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
+	if err := p.forgetKey(ctx, id); err != nil {
 		return err
 	}
 	return p.Engine.Drop(ctx, store.ID(id))
@@ -167,6 +167,18 @@ func (p *Plane) sweepTokens(ctx context.Context) error {
 		if err := clientTokens.Purge(ctx, p.System, id); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// forgetKey destroys a store's wrapped key: in every version, and in the files
+// of the system store, where a purge alone would leave its bytes to chance.
+func (p *Plane) forgetKey(ctx context.Context, id string) error {
+	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
+		return err
+	}
+	if files, ok := p.System.(store.Scrubber); ok {
+		return files.Scrub(ctx)
 	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package datastore_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/store/lsm"
 )
 
@@ -36,6 +39,8 @@ func TestLifeOnDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	system := &scrubbed{Store: w.System}
+	w.System = system
 	w.Begin()
 	arn := w.Keys.Add("alias/mine")
 	d := w.Create(datastore.CreateRequest{Encryption: customer("alias/mine")})
@@ -63,6 +68,20 @@ func TestLifeOnDisk(t *testing.T) {
 	if left := traces(t, root, d.ID); len(left) > 0 {
 		t.Errorf("left on the disk: %v", left)
 	}
+	if system.times.Load() == 0 {
+		t.Error("the wrapped key was purged, but its bytes were left in the system store's files")
+	}
+}
+
+// scrubbed counts how often the system store was scrubbed.
+type scrubbed struct {
+	store.Store
+	times atomic.Int32
+}
+
+func (s *scrubbed) Scrub(ctx context.Context) error {
+	s.times.Add(1)
+	return s.Store.(store.Scrubber).Scrub(ctx)
 }
 
 func readable(t *testing.T, w *World, id string) {

@@ -274,3 +274,10 @@ type Part interface {
 type Explainer interface {
 	Explain(ctx context.Context, p *plan.Plan) (string, error)
 }
+
+// Scrubber is an optional power of a Store: a purge takes a resource out of every
+// moment at once, Scrub takes what was purged out of the files too. It may be
+// repeated, and resumes after a crash.
+type Scrubber interface {
+	Scrub(ctx context.Context) error
+}

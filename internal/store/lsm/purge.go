@@ -167,6 +167,8 @@ func (c *commitWriter) purge(ch *change) {
 // purgedKey is there while purged bytes may still lie in tables and logs.
 var purgedKey = []byte{spaceMeta, metaPurged}
 
+var _ store.Scrubber = (*Store)(nil)
+
 // Scrub rewrites tables until nothing of what was purged before is left in any
 // file. It does nothing when nothing was purged since the last Scrub. Commits
 // and reads go on meanwhile; a view opened before a purge holds it back.
