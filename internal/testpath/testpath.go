@@ -6,14 +6,27 @@ package testpath
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
-// Root is the repository's root folder.
+// Root is the repository's root folder: the nearest one above the working
+// folder, which go test sets to the package's, that holds go.mod. It does not
+// ask for source positions, which -trimpath takes away.
 func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			panic("testpath: no go.mod above the working folder")
+		}
+		dir = up
+	}
 }
 
 // Shared gives the path of one piece of shared material, for example
