@@ -28,6 +28,7 @@ type serveCommand struct {
 
 	RootAccessKeyID     string `help:"The root's access key id; with its secret, instead of the credentials file." env:"TARN_ROOT_ACCESS_KEY_ID"`
 	RootSecretAccessKey string `help:"The root's secret access key." env:"TARN_ROOT_SECRET_ACCESS_KEY"`
+	IAM                 string `name:"iam" help:"YAML or JSON file of users, roles and policies; read again when it changes." placeholder:"FILE" env:"TARN_IAM"`
 
 	KeyFile    string `help:"The built-in key management service's keyring; else <data>/keyring." placeholder:"FILE" env:"TARN_KEY_FILE"`
 	AWSKMS     bool   `name:"aws-kms" help:"Look for keys in AWS KMS too, by the SDK's standard settings." env:"TARN_AWS_KMS"`

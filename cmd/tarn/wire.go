@@ -26,7 +26,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
-	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
@@ -59,7 +58,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, err
 	}
-	root, err := c.root()
+	directory, err := c.directory(log)
 	if err != nil {
 		return nil, err
 	}
@@ -110,14 +109,14 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	verifier, err := sigv4.New(sigv4.Config{
-		Region: c.Region, Service: "healthlake", Clock: time.Now, Keys: root, MaxBody: gateway.MaxDataBody,
+		Region: c.Region, Service: "healthlake", Clock: time.Now, Keys: accessKeys{directory}, MaxBody: gateway.MaxDataBody,
 		AllowUnsignedPayload: loopbackOrTLS, Debug: c.DebugAuth,
 	})
 	if err != nil {
 		return nil, err
 	}
 	door := gateway.New(gateway.Options{
-		Verifier: verifier, Policy: iam.RootOnly{Root: root.arn}, Plane: plane,
+		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
 		Data:    &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
@@ -147,29 +146,6 @@ func mintJob() string {
 		panic(err)
 	}
 	return id
-}
-
-// rootKeys is the root's one access key, for the verifier.
-type rootKeys struct {
-	iam.Credentials
-	arn string
-}
-
-func (c *serveCommand) root() (rootKeys, error) {
-	name := arn.Root(partition, c.Account)
-	if c.RootAccessKeyID != "" {
-		return rootKeys{iam.Credentials{AccessKeyID: c.RootAccessKeyID, SecretAccessKey: c.RootSecretAccessKey}, name}, nil
-	}
-	key, err := iam.LoadOrMake(credentialsFile(c.DataDir))
-	return rootKeys{key, name}, err
-}
-
-// Secret answers for the one key there is.
-func (k rootKeys) Secret(_ context.Context, accessKeyID string) (sigv4.Credential, error) {
-	if accessKeyID != k.AccessKeyID {
-		return sigv4.Credential{}, &fault.Error{Kind: fault.UnknownKey, Op: "rootKeys.Secret"}
-	}
-	return sigv4.Credential{SecretAccessKey: k.SecretAccessKey, Principal: k.arn}, nil
 }
 
 // keyring opens the built-in KMS, and puts AWS KMS behind it where asked.

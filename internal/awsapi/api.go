@@ -115,6 +115,7 @@ type Subject struct {
 	Datastore string            // id of the data store, empty where none is named
 	Tags      map[string]string // tags that the request would set
 	TagKeys   []string          // tags that it would take away
+	Role      string            // ARN of a role that it hands to the service, empty for none
 }
 
 // aboutStore is the subject of a request about one data store.

@@ -60,6 +60,7 @@ func (g *Gateway) serveData(x *exchange, path string) error {
 	if err != nil {
 		return err
 	}
+	session.Forbids = func(action string) error { return g.unless(x, action) }
 	return g.Data.Serve(x.w, x.r, fhirapi.Request{
 		Session: session, Path: rest, RawQuery: sigv4.WithoutAuth(x.r.URL.RawQuery), Body: body, SMART: lease.Datastore.Identity.Metadata,
 	})

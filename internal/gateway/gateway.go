@@ -90,7 +90,8 @@ type exchange struct {
 	uriType   string // one of uriTypes, or empty
 	datastore string // id; only ever in the form of one
 	principal iam.Principal
-	kind      string // fault name of a refusal
+	asked     iam.Request // what the policy was asked, once it was
+	kind      string      // fault name of a refusal
 
 	mu      sync.Mutex
 	targets []audit.Target
@@ -227,23 +228,45 @@ func (g *Gateway) serveControl(x *exchange) error {
 }
 
 // allow asks the policy. An action on a data store is judged by its ARN and
-// tags, whether it is there or not; any other by the resource given.
+// tags, whether it is there or not; any other by the resource given. A role that
+// the request hands to the service needs iam:PassRole too.
 func (g *Gateway) allow(x *exchange, resource string, about awsapi.Subject) error {
-	values := iam.Values{
+	asked, err := g.question(x, resource, about)
+	if err != nil {
+		return err
+	}
+	x.asked = asked
+	if err := iam.Authorize(x.r.Context(), g.Policy, asked); err != nil || about.Role == "" {
+		return err
+	}
+	asked.Action, asked.Resource = passRole, about.Role
+	asked.Values.PassedToService, asked.Values.ResourceTags = iam.HealthLakeService, nil
+	return iam.Authorize(x.r.Context(), g.Policy, asked)
+}
+
+// passRole is the action of handing a role to a service.
+const passRole = "iam:PassRole"
+
+// unless asks whether an action within an allowed request is denied.
+func (g *Gateway) unless(x *exchange, action string) error {
+	asked := x.asked
+	asked.Action = actionPrefix + action
+	return iam.Unless(x.r.Context(), g.Policy, asked)
+}
+
+// question is what the policy is asked.
+func (g *Gateway) question(x *exchange, resource string, about awsapi.Subject) (iam.Request, error) {
+	asked := iam.Request{Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: iam.Values{
 		Time: x.began, SourceIP: sourceAddr(x.r), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
 		Region: g.Plane.Region, RequestTags: about.Tags, TagKeys: about.TagKeys,
+	}}
+	if about.Datastore == "" {
+		return asked, nil
 	}
-	if about.Datastore != "" {
-		x.datastore, resource = about.Datastore, g.Plane.ARN(about.Datastore)
-		tags, err := g.Plane.ResourceTags(x.r.Context(), about.Datastore)
-		if err != nil {
-			return err
-		}
-		values.ResourceTags = tags
-	}
-	return iam.Authorize(x.r.Context(), g.Policy, iam.Request{
-		Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: values,
-	})
+	x.datastore, asked.Resource = about.Datastore, g.Plane.ARN(about.Datastore)
+	tags, err := g.Plane.ResourceTags(x.r.Context(), about.Datastore)
+	asked.Values.ResourceTags = tags
+	return asked, err
 }
 
 // actionPrefix is the service in the names of actions.

@@ -58,6 +58,16 @@ func (keys) Secret(_ context.Context, id string) (sigv4.Credential, error) {
 	return sigv4.Credential{SecretAccessKey: secret, Principal: arn.Root("aws", account)}, nil
 }
 
+// root is a directory of the root alone.
+func root(t *testing.T) *iam.Directory {
+	t.Helper()
+	d, err := iam.NewDirectory(iam.Options{Account: account, Root: iam.Credentials{AccessKeyID: keyID, SecretAccessKey: secret}, Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // events keeps what audit is told.
 type events struct {
 	mu   sync.Mutex
@@ -139,7 +149,7 @@ func newWorld(t *testing.T, change ...func(*gateway.Options)) *world {
 		t.Fatal(err)
 	}
 	o := gateway.Options{
-		Verifier: verifier, Policy: iam.RootOnly{Root: arn.Root("aws", account)}, Plane: plane, Data: &fhirapi.API{}, Sessions: w,
+		Verifier: verifier, Policy: root(t), Plane: plane, Data: &fhirapi.API{}, Sessions: w,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return w.base(id) + "/" }},
 		Limiter: throttle.New(throttle.Limits{}), Recorder: w.audit, Metrics: gateway.NewMetrics(), Log: log,
 		Clock: time.Now, Random: rand.Reader, PublicDiscovery: true,
@@ -310,10 +320,6 @@ func TestLogHoldsNoPatientData(t *testing.T) {
 type denyAll struct{}
 
 func (denyAll) Judge(context.Context, iam.Request) iam.Decision { return iam.Decision{} }
-
-func (d denyAll) Allow(ctx context.Context, p iam.Principal, action, resource string) error {
-	return iam.Authorize(ctx, d, iam.Request{Principal: p, Action: action, Resource: resource})
-}
 
 func TestRefusals(t *testing.T) {
 	open := newWorld(t)
@@ -523,8 +529,6 @@ func (a *asked) Judge(_ context.Context, r iam.Request) iam.Decision {
 	a.last = r
 	return iam.Decision{Outcome: iam.Allowed}
 }
-
-func (a *asked) Allow(context.Context, iam.Principal, string, string) error { return nil }
 
 // Policies see the circumstances of a request, and the tags as they are now.
 func TestPolicySeesTheRequest(t *testing.T) {

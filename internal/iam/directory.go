@@ -228,11 +228,6 @@ func (c caller) judge(r Request) Decision {
 	return decision
 }
 
-// Allow judges without a request's values.
-func (d *Directory) Allow(ctx context.Context, p Principal, action, resource string) error {
-	return Authorize(ctx, d, Request{Principal: p, Action: action, Resource: resource})
-}
-
 // note records the use of a key.
 func (d *Directory) note(account *snapshot, accessKeyID string) {
 	used := d.uses(account, accessKeyID)

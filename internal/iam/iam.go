@@ -46,11 +46,6 @@ var Anonymous = Principal{}
 type Policy interface {
 	// Judge says whether the principal may carry out the action on the resource.
 	Judge(ctx context.Context, r Request) Decision
-
-	// Allow judges a request of which nothing else is known, so that conditions
-	// find no values; nil, or fault.Forbidden. Authorize is the way in wherever
-	// more is known.
-	Allow(ctx context.Context, p Principal, action, resource string) error
 }
 
 // Authorize returns nil where the policy allows the request, else
@@ -92,29 +87,10 @@ func refusal(r Request, d Decision) error {
 // where the operator wants that.
 var publicActions = map[string]bool{"healthlake:GetCapabilities": true, "healthlake:Discovery": true}
 
-// RootOnly is the policy of an account that has no one but its root.
-type RootOnly struct{ Root string } // the root's ARN
-
-// Judge lets the root do everything, and anyone what is public.
-func (r RootOnly) Judge(_ context.Context, q Request) Decision {
-	if q.Principal == Anonymous {
-		return anonymous(q)
-	}
-	if q.Principal.ARN == r.Root {
-		return Decision{Outcome: Allowed}
-	}
-	return Decision{}
-}
-
 // anonymous judges a request of nobody in particular.
 func anonymous(r Request) Decision {
 	if publicActions[r.Action] {
 		return Decision{Outcome: Allowed}
 	}
 	return Decision{}
-}
-
-// Allow judges without a request's values.
-func (r RootOnly) Allow(ctx context.Context, p Principal, action, resource string) error {
-	return Authorize(ctx, r, Request{Principal: p, Action: action, Resource: resource})
 }

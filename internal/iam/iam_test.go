@@ -1,10 +1,10 @@
 package iam
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
@@ -49,29 +49,26 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-func TestRootOnly(t *testing.T) {
-	policy := RootOnly{Root: "arn:aws:iam::111122223333:root"}
+// Without a file there is the root and nobody else.
+func TestRootAlone(t *testing.T) {
+	root := Credentials{AccessKeyID: "AKIAROOT", SecretAccessKey: "a secret of the root"}
+	d, err := NewDirectory(Options{Account: "111122223333", Root: root, Clock: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		who    Principal
 		action string
-		kind   fault.Kind
 		ok     bool
 	}{
-		{Principal{ARN: policy.Root}, "healthlake:DeleteResource", 0, true},
-		{Anonymous, "healthlake:GetCapabilities", 0, true},
-		{Anonymous, "healthlake:ReadResource", fault.Forbidden, false},
-		{Principal{ARN: "arn:aws:iam::111122223333:user/eve"}, "healthlake:GetCapabilities", fault.Forbidden, false},
+		{Principal{ARN: "arn:aws:iam::111122223333:root", AccessKeyID: "AKIAROOT"}, "healthlake:DeleteResource", true},
+		{Anonymous, "healthlake:GetCapabilities", true},
+		{Anonymous, "healthlake:ReadResource", false},
+		{Principal{ARN: "arn:aws:iam::111122223333:user/eve"}, "healthlake:GetCapabilities", false},
 	} {
-		err := policy.Allow(context.Background(), c.who, c.action, "*")
-		if (err == nil) != c.ok || err != nil && !fault.Is(err, c.kind) {
+		err := Authorize(t.Context(), d, Request{Principal: c.who, Action: c.action, Resource: "*"})
+		if (err == nil) != c.ok || err != nil && !fault.Is(err, fault.Forbidden) {
 			t.Errorf("%v %s: %v", c.who, c.action, err)
 		}
-	}
-}
-
-// TestNoRootIsNotAnyone: without a root's ARN nobody is the root.
-func TestNoRootIsNotAnyone(t *testing.T) {
-	if d := (RootOnly{}).Judge(context.Background(), Request{Action: "healthlake:ReadResource"}); d.Outcome != NotAllowed {
-		t.Errorf("%v", d.Outcome)
 	}
 }

@@ -140,7 +140,10 @@ func (s *Session) readEntry(at int, n fhir.Node) (*entry, error) {
 	if err := e.readMatch(request); err != nil {
 		return e, err
 	}
-	return e, e.check()
+	if err := e.check(); err != nil {
+		return e, err
+	}
+	return e, s.permitted(e)
 }
 
 func (e *entry) invalid(member, detail string) error {

@@ -70,6 +70,9 @@ type Session struct {
 	Later       Later       // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements  *Statements // keeps capability statements between sessions; nil: they are made each time
 	Whole       bool        // Prefer: return=representation for the entries of bundles
+	// Forbids says whether an IAM action is denied to whoever asks, though the
+	// request as a whole is allowed; nil denies none.
+	Forbids func(action string) error
 
 	// note makes an op that is committed with a transaction's.
 	note func([]*write) (store.Op, error)

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/sigv4"
+)
+
+// directory knows who there is: the root, whose key comes from the environment
+// or the credentials file, and whom the IAM file declares.
+func (c *serveCommand) directory(log *slog.Logger) (*iam.Directory, error) {
+	root, err := c.rootKey()
+	if err != nil {
+		return nil, err
+	}
+	d, err := iam.NewDirectory(iam.Options{
+		Partition: partition, Account: c.Account, Root: root, File: c.IAM, Clock: time.Now,
+		Report: func(r iam.Reload) { report(log, r) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.IAM != "" {
+		report(log, iam.Reload{File: c.IAM, Warnings: d.Warnings()})
+	}
+	return d, nil
+}
+
+// report logs how an IAM file was taken.
+func report(log *slog.Logger, r iam.Reload) {
+	for _, w := range r.Warnings {
+		log.Warn("the IAM file says what it hardly means", "file", r.File, "finding", iam.Finding(w))
+	}
+	if r.Err != nil {
+		log.Error("the changed IAM file is refused; what was in force stays so", "file", r.File, "error", r.Err)
+		return
+	}
+	log.Info("the IAM file is in force", "file", r.File)
+}
+
+func (c *serveCommand) rootKey() (iam.Credentials, error) {
+	if c.RootAccessKeyID != "" {
+		return iam.Credentials{AccessKeyID: c.RootAccessKeyID, SecretAccessKey: c.RootSecretAccessKey}, nil
+	}
+	return iam.LoadOrMake(credentialsFile(c.DataDir))
+}
+
+// accessKeys finds credentials in a directory, for the verifier.
+type accessKeys struct{ *iam.Directory }
+
+// Secret looks an access key up.
+func (k accessKeys) Secret(ctx context.Context, accessKeyID string) (sigv4.Credential, error) {
+	found, err := k.Lookup(ctx, accessKeyID)
+	return sigv4.Credential(found), err
+}

@@ -1,0 +1,119 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tarn-fhir/tarn/internal/gateway"
+	"github.com/tarn-fhir/tarn/internal/iam"
+)
+
+// deniesOne is a policy that allows everything but one action.
+type deniesOne struct {
+	mu     sync.Mutex
+	action string
+}
+
+func (d *deniesOne) Judge(_ context.Context, r iam.Request) iam.Decision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.Action == "healthlake:"+d.action {
+		return iam.Decision{Outcome: iam.Denied}
+	}
+	return iam.Decision{Outcome: iam.Allowed}
+}
+
+func (d *deniesOne) deny(action string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.action = action
+}
+
+// bundleEntries spells each form of an entry with the action it stands for.
+var bundleEntries = []struct{ method, url, resource, action string }{
+	{"POST", "Patient", `{"resourceType":"Patient"}`, "CreateResource"},
+	{"PUT", "Patient/put", `{"resourceType":"Patient","id":"put"}`, "UpdateResource"},
+	{"PUT", "Patient?identifier=a", `{"resourceType":"Patient","identifier":[{"value":"a"}]}`, "UpdateResource"},
+	{"PATCH", "Patient/there", `{"resourceType":"Binary","contentType":"application/json-patch+json","data":"W3sib3AiOiJhZGQiLCJwYXRoIjoiL2FjdGl2ZSIsInZhbHVlIjp0cnVlfV0="}`, "PatchResource"},
+	{"DELETE", "Patient/old", "", "DeleteResource"},
+	{"DELETE", "Patient?identifier=nobody", "", "DeleteResource"},
+	{"GET", "Patient/there", "", "ReadResource"},
+	{"GET", "Patient/there/_history/1", "", "VersionReadResource"},
+	{"GET", "Patient/there/_history", "", "GetHistoryByResourceId"},
+	{"GET", "Patient/_history", "", "GetHistoryByResourceType"},
+	{"GET", "_history", "", "GetFullHistory"},
+	{"GET", "Patient?name=x", "", "SearchWithGet"},
+	{"GET", "Patient/there/Observation", "", "SearchWithGet"},
+	{"GET", "Patient/there/*", "", "SearchWithGet"},
+	{"GET", "Patient/there/$everything", "", "SearchEverything"},
+	{"GET", "metadata", "", "GetCapabilities"},
+}
+
+func bundleOf(kind string, at ...int) string {
+	entries := make([]string, len(at))
+	for i, n := range at {
+		e := bundleEntries[n]
+		resource := ""
+		if e.resource != "" {
+			resource = `"resource":` + e.resource + `,`
+		}
+		entries[i] = fmt.Sprintf(`{%s"request":{"method":%q,"url":%q}}`, resource, e.method, e.url)
+	}
+	return `{"resourceType":"Bundle","type":"` + kind + `","entry":[` + strings.Join(entries, ",") + `]}`
+}
+
+// A bundle needs ProcessBundle; an explicit deny of an entry's own action
+// refuses that entry of a batch, and a transaction that holds one.
+func TestDeniedEntries(t *testing.T) {
+	policy := new(deniesOne)
+	w := newWorld(t, func(o *gateway.Options) { o.Policy = policy })
+	r4 := "/datastore/" + w.active() + "/r4"
+	post := func(denied, kind string, at ...int) reply {
+		policy.deny("")
+		for _, id := range []string{"there", "old"} {
+			w.signed("PUT", r4+"/Patient/"+id, `{"resourceType":"Patient","id":"`+id+`"}`, "Content-Type", fhirJSON)
+		}
+		policy.deny(denied)
+		return w.signed("POST", r4, bundleOf(kind, at...), "Content-Type", fhirJSON)
+	}
+	var every []int
+	for i := range bundleEntries {
+		every = append(every, i)
+	}
+	for _, denied := range []string{"Nothing", "CreateResource", "UpdateResource", "PatchResource", "DeleteResource", "ReadResource", "VersionReadResource",
+		"GetHistoryByResourceId", "GetHistoryByResourceType", "GetFullHistory", "SearchWithGet", "SearchEverything", "GetCapabilities"} {
+		statuses := statusesOf(t, post(denied, "batch", every...))
+		for i, e := range bundleEntries {
+			if refused := strings.HasPrefix(statuses[i], "403"); refused != (e.action == denied) || !refused && !strings.HasPrefix(statuses[i], "20") && e.url != "Patient?identifier=nobody" {
+				t.Errorf("%s is denied: %s %s: %s", denied, e.method, e.url, statuses[i])
+			}
+		}
+	}
+	for i, e := range bundleEntries {
+		if got := post(e.action, "transaction", i); got.status != 403 || !strings.Contains(got.body, "healthlake:"+e.action) || !strings.Contains(got.body, "Bundle.entry[0]") {
+			t.Errorf("transaction with %s %s: %d %s", e.method, e.url, got.status, got.body)
+		}
+	}
+	if got := post("ProcessBundle", "batch", 0); got.status != 403 || !strings.Contains(got.body, "healthlake:ProcessBundle") {
+		t.Errorf("without ProcessBundle: %d %s", got.status, got.body)
+	}
+}
+
+func statusesOf(t *testing.T, r reply) []string {
+	t.Helper()
+	var bundle struct {
+		Entry []struct{ Response struct{ Status string } }
+	}
+	if err := json.Unmarshal([]byte(r.body), &bundle); err != nil || r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	statuses := make([]string, len(bundle.Entry))
+	for i, e := range bundle.Entry {
+		statuses[i] = e.Response.Status
+	}
+	return statuses
+}
