@@ -1,12 +1,9 @@
 package lsm
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"slices"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -50,7 +47,7 @@ func (s *Store) Commit(ctx context.Context, ops []store.Op) ([]store.Outcome, er
 		return nil, err
 	}
 	defer leave()
-	if err := checkCommit(op, ops); err != nil {
+	if err := store.CheckCommit(op, ops); err != nil {
 		return nil, err
 	}
 	changes := s.prepare(ops)
@@ -81,7 +78,7 @@ func (s *Store) prepare(ops []store.Op) []change {
 
 func (s *Store) preparePut(c *change, op store.Op) {
 	c.packed, c.codec, c.dict = s.bodies.pack(op.Key.Type, op.Body)
-	entries := inOrder(op.Entries)
+	entries := store.InOrder(op.Entries)
 	size := 0
 	for _, e := range entries {
 		size += len(e.Value) + 1 + paramSize + 1 + len(e.Value)/8
@@ -97,24 +94,6 @@ func (s *Store) preparePut(c *change, op store.Op) {
 	for i, end := range ends {
 		c.prefixes[i], begin = all[begin:end], end
 	}
-}
-
-// inOrder gives entries in their order: as they are when they have it, which
-// they do where they come from.
-func inOrder(entries []plan.Entry) []plan.Entry {
-	if slices.IsSortedFunc(entries, compareEntries) {
-		return entries
-	}
-	sorted := slices.Clone(entries)
-	slices.SortFunc(sorted, compareEntries)
-	return sorted
-}
-
-func compareEntries(a, b plan.Entry) int {
-	if a.Param != b.Param {
-		return cmp.Compare(a.Param, b.Param)
-	}
-	return bytes.Compare(a.Value, b.Value)
 }
 
 func prepareCondition(cond store.Condition) condition {
@@ -191,142 +170,4 @@ func (s *Store) firstMatches(ctx context.Context, r *reader, p *plan.Plan) ([]pl
 // sameKeys compares without regard to order; neither has a key twice.
 func sameKeys(a, b []plan.Key) bool {
 	return len(a) == len(b) && !slices.ContainsFunc(a, func(k plan.Key) bool { return !slices.Contains(b, k) })
-}
-
-// checkCommit refuses ops that are against the contract, and a key that two of
-// them write.
-func checkCommit(op string, ops []store.Op) error {
-	written := make(map[plan.Key]bool, len(ops))
-	for i := range ops {
-		if err := checkOp(op, &ops[i]); err != nil {
-			return err
-		}
-		if ops[i].Kind == store.Check {
-			continue
-		}
-		if written[ops[i].Key] {
-			return fault.New(fault.Conflict, op, "operation %d writes a key that another writes too", i)
-		}
-		written[ops[i].Key] = true
-	}
-	return nil
-}
-
-func checkOp(op string, o *store.Op) error {
-	switch o.Kind {
-	case store.Put:
-	case store.Delete, store.Purge, store.Check:
-		if len(o.Body) > 0 || len(o.Entries) > 0 {
-			return fault.New(fault.Invalid, op, "only a put has a body and entries")
-		}
-	default:
-		return fault.New(fault.Invalid, op, "an operation of unknown kind")
-	}
-	asksKey := o.Kind != store.Check
-	for i := range o.If {
-		asksKey = asksKey || o.If[i].Kind != store.Matches
-		if err := checkCondition(op, &o.If[i]); err != nil {
-			return err
-		}
-	}
-	if (asksKey || o.Key != plan.Key{}) && !validResourceID(o.Key.ID) {
-		return fault.New(fault.Invalid, op, "not the id of a resource")
-	}
-	return checkEntries(op, o.Entries)
-}
-
-func checkCondition(op string, cond *store.Condition) error {
-	switch cond.Kind {
-	case store.AtVersion, store.Exists, store.Absent, store.Never:
-		return nil
-	case store.Matches:
-		return checkPlan(op, cond.Plan)
-	default:
-		return fault.New(fault.Invalid, op, "a condition of unknown kind")
-	}
-}
-
-func checkEntries(op string, entries []plan.Entry) error {
-	sorted := inOrder(entries)
-	for i, e := range sorted {
-		if len(e.Value) > plan.MaxValueBytes {
-			return fault.New(fault.Invalid, op, "an entry's value longer than %d bytes", plan.MaxValueBytes)
-		}
-		if i > 0 && compareEntries(sorted[i-1], e) == 0 {
-			return fault.New(fault.Invalid, op, "an entry twice")
-		}
-	}
-	return nil
-}
-
-func validResourceID(id string) bool {
-	for _, c := range []byte(id) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.') {
-			return false
-		}
-	}
-	return 0 < len(id) && len(id) <= maxIDLen
-}
-
-// maxDepth bounds the nesting of a plan's conditions, chains included: far
-// above what FHIR search can write, far below what a stack bears.
-const maxDepth = 200
-
-// checkPlan refuses a plan that package plan does not allow.
-func checkPlan(op string, p *plan.Plan) error {
-	if p == nil {
-		return fault.New(fault.Invalid, op, "no plan")
-	}
-	if p.Limit < 0 || p.Work < 0 {
-		return fault.New(fault.Invalid, op, "a bound below zero")
-	}
-	return checkArms(op, p.Arms, maxDepth)
-}
-
-func checkArms(op string, arms []plan.Arm, depth int) error {
-	for i, arm := range arms {
-		if slices.ContainsFunc(arms[:i], func(a plan.Arm) bool { return a.Type == arm.Type }) {
-			return fault.New(fault.Invalid, op, "a type in two arms")
-		}
-		if err := checkNode(op, arm.Where, depth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkNode(op string, node plan.Node, depth int) error {
-	if depth == 0 {
-		return fault.New(fault.Invalid, op, "conditions nested too deep")
-	}
-	switch n := node.(type) {
-	case nil, plan.Term, plan.Contains, plan.Updated, plan.Created, plan.IDs:
-		return nil
-	case plan.Range:
-		if n.Tail != nil && n.Tail.At < 0 {
-			return fault.New(fault.Invalid, op, "a tail that begins before the value")
-		}
-		return nil
-	case plan.And:
-		return checkNodes(op, n, depth-1)
-	case plan.Or:
-		return checkNodes(op, n, depth-1)
-	case plan.Not:
-		return checkNode(op, n.Of, depth-1)
-	case plan.Chain:
-		return checkArms(op, n.To, depth-1)
-	case plan.Has:
-		return checkArms(op, n.From, depth-1)
-	default:
-		return fault.New(fault.Invalid, op, "a condition of unknown kind %T", node)
-	}
-}
-
-func checkNodes(op string, nodes []plan.Node, depth int) error {
-	for _, node := range nodes {
-		if err := checkNode(op, node, depth); err != nil {
-			return err
-		}
-	}
-	return nil
 }

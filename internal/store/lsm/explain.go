@@ -7,6 +7,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/store"
 )
 
 // Explain implements store.Explainer: a tree of conditions with their bounds,
@@ -19,7 +20,7 @@ func (v *View) Explain(ctx context.Context, p *plan.Plan) (string, error) {
 		return "", err
 	}
 	defer leave()
-	if err := checkPlan(op, p); err != nil {
+	if err := store.CheckPlan(op, p); err != nil {
 		return "", err
 	}
 	q := newQuery(ctx, &v.reader, p.Work)

@@ -28,7 +28,7 @@ func (v *View) History(ctx context.Context, hq store.HistoryQuery) (store.Page, 
 	if hq.Limit < 0 {
 		return store.Page{}, fault.New(fault.Invalid, op, "a limit below zero")
 	}
-	if err := checkArms(op, hq.Where, maxDepth); err != nil {
+	if err := store.CheckArms(op, hq.Where); err != nil {
 		return store.Page{}, err
 	}
 	q := newQuery(ctx, &v.reader, 0)

@@ -177,7 +177,7 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 		if ops[i].Kind != store.Put || len(ops[i].If) > 0 {
 			return fault.New(fault.Invalid, op, "an import takes unconditional puts only")
 		}
-		if err := checkOp(op, &ops[i]); err != nil {
+		if err := store.CheckOp(op, &ops[i]); err != nil {
 			return err
 		}
 	}

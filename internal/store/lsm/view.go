@@ -162,7 +162,7 @@ func (v *View) Search(ctx context.Context, p *plan.Plan) (store.Page, error) {
 		return store.Page{}, err
 	}
 	defer leave()
-	if err := checkPlan(op, p); err != nil {
+	if err := store.CheckPlan(op, p); err != nil {
 		return store.Page{}, err
 	}
 	page, err := v.search(ctx, p, false)
@@ -177,7 +177,7 @@ func (v *View) Count(ctx context.Context, p *plan.Plan) (int64, error) {
 		return 0, err
 	}
 	defer leave()
-	if err := checkPlan(op, p); err != nil {
+	if err := store.CheckPlan(op, p); err != nil {
 		return 0, err
 	}
 	q := newQuery(ctx, &v.reader, p.Work)

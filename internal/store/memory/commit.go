@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -21,7 +20,7 @@ func (h *handle) Commit(ctx context.Context, ops []store.Op) ([]store.Outcome, e
 	if err := h.ready(ctx, op); err != nil {
 		return nil, err
 	}
-	if err := checkCommit(op, ops); err != nil {
+	if err := store.CheckCommit(op, ops); err != nil {
 		return nil, err
 	}
 	d := h.data
@@ -67,7 +66,7 @@ func (d *data) meets(cond store.Condition, current *version) ([]plan.Key, bool) 
 		return nil, !alive
 	case store.Never:
 		return nil, current == nil
-	default: // Matches; checkCommit refuses others
+	default: // Matches; store.CheckCommit refuses others
 		found := d.firstMatches(cond.Plan)
 		return found, sameKeys(found, cond.Keys)
 	}
@@ -98,14 +97,15 @@ func sameKeys(a, b []plan.Key) bool {
 // apply carries out ops as one commit. A key may be in it more than once
 // (imports): each op sees what those before it made.
 func (d *data) apply(ops []store.Op) []store.Outcome {
+	before := d.last
 	d.commits++
-	d.last = later(d.clock().Truncate(time.Millisecond).UTC(), d.last)
+	d.last = later(d.clock().Truncate(time.Millisecond).UTC(), before)
 	outcomes := make([]store.Outcome, len(ops))
 	for i, op := range ops {
 		outcomes[i] = d.applyOne(op)
 	}
 	if !slices.ContainsFunc(outcomes, func(o store.Outcome) bool { return o.Changed }) {
-		d.commits--
+		d.commits, d.last = d.commits-1, before
 		return outcomes
 	}
 	close(d.changed)
@@ -171,85 +171,4 @@ func cloneEntries(entries []plan.Entry) []plan.Entry {
 		kept[i] = plan.Entry{Param: e.Param, Value: bytes.Clone(e.Value)}
 	}
 	return kept
-}
-
-// checkCommit refuses ops that are against the contract, and a key that two of
-// them write.
-func checkCommit(op string, ops []store.Op) error {
-	written := map[plan.Key]bool{}
-	for i, o := range ops {
-		if err := checkOp(op, o); err != nil {
-			return err
-		}
-		if o.Kind == store.Check {
-			continue
-		}
-		if written[o.Key] {
-			return fault.New(fault.Conflict, op, "operation %d writes a key that another writes too", i)
-		}
-		written[o.Key] = true
-	}
-	return nil
-}
-
-func checkOp(op string, o store.Op) error {
-	switch o.Kind {
-	case store.Put:
-	case store.Delete, store.Purge, store.Check:
-		if len(o.Body) > 0 || len(o.Entries) > 0 {
-			return fault.New(fault.Invalid, op, "only a put has a body and entries")
-		}
-	default:
-		return fault.New(fault.Invalid, op, "an operation of unknown kind")
-	}
-	asksKey := o.Kind != store.Check
-	for _, cond := range o.If {
-		asksKey = asksKey || cond.Kind != store.Matches
-		if err := checkCondition(op, cond); err != nil {
-			return err
-		}
-	}
-	if (asksKey || o.Key != plan.Key{}) && !validResourceID(o.Key.ID) {
-		return fault.New(fault.Invalid, op, "not the id of a resource")
-	}
-	return checkEntries(op, o.Entries)
-}
-
-func checkCondition(op string, cond store.Condition) error {
-	switch cond.Kind {
-	case store.AtVersion, store.Exists, store.Absent, store.Never:
-		return nil
-	case store.Matches:
-		return checkPlan(op, cond.Plan)
-	default:
-		return fault.New(fault.Invalid, op, "a condition of unknown kind")
-	}
-}
-
-func checkEntries(op string, entries []plan.Entry) error {
-	type column struct {
-		param plan.Param
-		value string
-	}
-	seen := make(map[column]bool, len(entries))
-	for _, e := range entries {
-		if len(e.Value) > plan.MaxValueBytes {
-			return fault.New(fault.Invalid, op, "an entry's value longer than %d bytes", plan.MaxValueBytes)
-		}
-		at := column{e.Param, string(e.Value)}
-		if seen[at] {
-			return fault.New(fault.Invalid, op, "an entry twice")
-		}
-		seen[at] = true
-	}
-	return nil
-}
-
-func validResourceID(id string) bool {
-	for _, c := range []byte(id) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.') {
-			return false
-		}
-	}
-	return 0 < len(id) && len(id) <= maxIDLen
 }

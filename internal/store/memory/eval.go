@@ -5,13 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
-
-// maxDepth bounds the nesting of a plan's conditions, chains included: far
-// above what FHIR search can write, far below what a stack bears.
-const maxDepth = 200
 
 // Candidate is one version of a resource, as conditions see it.
 type Candidate struct {
@@ -76,7 +71,7 @@ func (w *World) Holds(node plan.Node, of Candidate) bool {
 	case plan.Has:
 		return w.has(n, of)
 	default:
-		return false // checkNode refuses what is not listed here
+		return false // store.CheckPlan refuses what is not listed here
 	}
 }
 
@@ -106,66 +101,4 @@ func hasValue(of Candidate, param plan.Param, ok func([]byte) bool) bool {
 	return slices.ContainsFunc(of.Entries, func(e plan.Entry) bool {
 		return e.Param == param && ok(e.Value)
 	})
-}
-
-// checkPlan refuses a plan that package plan does not allow.
-func checkPlan(op string, p *plan.Plan) error {
-	if p == nil {
-		return fault.New(fault.Invalid, op, "no plan")
-	}
-	if p.Limit < 0 || p.Work < 0 {
-		return fault.New(fault.Invalid, op, "a bound below zero")
-	}
-	return checkArms(op, p.Arms, maxDepth)
-}
-
-// checkArms refuses a type in two arms, and what checkNode refuses.
-func checkArms(op string, arms []plan.Arm, depth int) error {
-	seen := map[plan.Type]bool{}
-	for _, arm := range arms {
-		if seen[arm.Type] {
-			return fault.New(fault.Invalid, op, "a type in two arms")
-		}
-		seen[arm.Type] = true
-		if err := checkNode(op, arm.Where, depth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkNode(op string, node plan.Node, depth int) error {
-	if depth == 0 {
-		return fault.New(fault.Invalid, op, "conditions nested too deep")
-	}
-	switch n := node.(type) {
-	case nil, plan.Term, plan.Contains, plan.Updated, plan.Created, plan.IDs:
-		return nil
-	case plan.Range:
-		if n.Tail != nil && n.Tail.At < 0 {
-			return fault.New(fault.Invalid, op, "a tail that begins before the value")
-		}
-		return nil
-	case plan.And:
-		return checkNodes(op, n, depth-1)
-	case plan.Or:
-		return checkNodes(op, n, depth-1)
-	case plan.Not:
-		return checkNode(op, n.Of, depth-1)
-	case plan.Chain:
-		return checkArms(op, n.To, depth-1)
-	case plan.Has:
-		return checkArms(op, n.From, depth-1)
-	default:
-		return fault.New(fault.Invalid, op, "a condition of unknown kind %T", node)
-	}
-}
-
-func checkNodes(op string, nodes []plan.Node, depth int) error {
-	for _, node := range nodes {
-		if err := checkNode(op, node, depth); err != nil {
-			return err
-		}
-	}
-	return nil
 }

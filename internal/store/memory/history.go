@@ -21,7 +21,7 @@ func (v *view) History(ctx context.Context, q store.HistoryQuery) (store.Page, e
 	if q.Limit < 0 {
 		return store.Page{}, fault.New(fault.Invalid, op, "a limit below zero")
 	}
-	if err := checkArms(op, q.Where, maxDepth); err != nil {
+	if err := store.CheckArms(op, q.Where); err != nil {
 		return store.Page{}, err
 	}
 	world := v.store.data.world(v.commit)

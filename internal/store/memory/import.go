@@ -3,6 +3,8 @@ package memory
 import (
 	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -39,12 +41,13 @@ func (im *importer) Part(ctx context.Context, name string) (store.Part, error) {
 	return im.parts[name], nil
 }
 
-// Close implements store.Importer.
+// Close implements store.Importer: parts are flushed in the order of their
+// names, so that the same import makes the same history.
 func (im *importer) Close(ctx context.Context) error {
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	for _, p := range im.parts {
-		if err := p.Flush(ctx); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(im.parts)) {
+		if err := im.parts[name].Flush(ctx); err != nil {
 			return err
 		}
 	}
@@ -90,7 +93,7 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 		if o.Kind != store.Put || len(o.If) > 0 {
 			return fault.New(fault.Invalid, op, "an import takes unconditional puts only")
 		}
-		if err := checkOp(op, o); err != nil {
+		if err := store.CheckOp(op, &o); err != nil {
 			return err
 		}
 	}

@@ -27,10 +27,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// maxIDLen bounds a store.ID and the id of a plan.Key, in characters (package
-// store; R4 datatypes.html#id).
-const maxIDLen = 64
-
 // Options are what the world around gives. Both members are required.
 type Options struct {
 	// Clock tells the time of commits.
@@ -140,7 +136,7 @@ func validStoreID(id store.ID) bool {
 			return false
 		}
 	}
-	return 0 < len(id) && len(id) <= maxIDLen
+	return 0 < len(id) && len(id) <= store.MaxIDLen
 }
 
 // ended gives a context's end its kind: Timeout for a deadline, else Canceled.

@@ -154,7 +154,7 @@ func (v *view) Search(ctx context.Context, p *plan.Plan) (store.Page, error) {
 // matches finds what meets a plan, in no order. Looking at a resource is what
 // it counts as work.
 func (v *view) matches(op string, p *plan.Plan) ([]*version, error) {
-	if err := checkPlan(op, p); err != nil {
+	if err := store.CheckPlan(op, p); err != nil {
 		return nil, err
 	}
 	d := v.store.data
