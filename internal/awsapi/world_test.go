@@ -166,7 +166,7 @@ func (w *world) active(in map[string]any) string {
 
 func (w *world) await(id string, want datastore.Status) {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		d, err := w.plane.Describe(w.t.Context(), id)
 		if err != nil {
 			w.t.Fatal(err)

@@ -323,7 +323,7 @@ func (w *World) Crash() *World {
 }
 
 // patience bounds how long a test waits for what must come, in real time.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Await waits until a store has a status.
 func (w *World) Await(id string, want datastore.Status) *datastore.Datastore {

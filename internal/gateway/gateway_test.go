@@ -249,7 +249,7 @@ func (w *world) active() string {
 	if err := json.Unmarshal([]byte(got.body), &made); err != nil || got.status != 200 {
 		w.t.Fatalf("%d %s", got.status, got.body)
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		got = w.signed("POST", "/", `{"DatastoreId":"`+made.DatastoreId+`"}`, control("DescribeFHIRDatastore")...)
 		if strings.Contains(got.body, `"DatastoreStatus":"ACTIVE"`) {
 			return made.DatastoreId

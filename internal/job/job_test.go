@@ -84,7 +84,7 @@ func submit(t *testing.T, q *job.Queue, kind string) job.Job {
 
 func await(t *testing.T, q *job.Queue, id string, want job.Status) *job.Job {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		j, err := q.Get(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)

@@ -126,7 +126,7 @@ func (s *server) url() string { return s.Server.URL }
 
 // activeTimeout bounds the wait for a state; far beyond what is expected, as the
 // machine may be busy.
-const activeTimeout = 3 * time.Minute
+const activeTimeout = 8 * time.Minute
 
 func (s *server) await(id, status string) process.Datastore {
 	s.t.Helper()

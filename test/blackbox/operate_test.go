@@ -138,13 +138,13 @@ func TestConfiguration(t *testing.T) {
 // SIGTERM lets the request under way finish, takes no new ones, and exits 0.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := start(t, "--drain", "3m") // a busy machine may take its time between the steps
 	d := s.store(nil)
 	body := `{"resourceType":"Patient","id":"slow"}`
 	conn, answers := s.beginRequest(d, body)
 	defer conn.Close()
 	s.must(s.Signal(syscall.SIGTERM))
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		answer, err := http.Get(s.url() + "/readyz")
 		if err != nil {
 			break
@@ -167,7 +167,7 @@ func TestDrain(t *testing.T) {
 	}
 	select {
 	case <-s.Ended():
-	case <-time.After(30 * time.Second):
+	case <-time.After(activeTimeout):
 		t.Fatal("the server drained and did not end")
 	}
 	s.must(s.Stop()) // tells of an exit status other than 0
@@ -211,6 +211,8 @@ func TestHealthAndMetrics(t *testing.T) {
 	for path, want := range map[string]string{
 		"/healthz": "ok",
 		"/readyz":  "ready",
+		// Both answers are small enough to be sent when their handlers have ended,
+		// and so when they are counted.
 		"/metrics": `tarn_requests_total{action="SearchWithGet",plane="data",status="200",uri_type=""} 1`,
 	} {
 		answer, err := http.Get(s.url() + path)
@@ -273,7 +275,7 @@ func TestIdleMemory(t *testing.T) {
 		s.store(nil).fhir("PUT", "/Patient/p", `{"resourceType":"Patient","id":"p"}`).want(201)
 	}
 	least := int64(1 << 62)
-	for deadline := time.Now().Add(45 * time.Second); time.Now().Before(deadline) && least >= idleMemory; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(activeTimeout); time.Now().Before(deadline) && least >= idleMemory; time.Sleep(200 * time.Millisecond) {
 		now, err := s.Resident()
 		s.must(err)
 		least = min(least, now)

@@ -257,7 +257,7 @@ func TestCustomerKey(t *testing.T) {
 func (s *server) awaitKey(members map[string]any) {
 	s.t.Helper()
 	var err error
-	for deadline := time.Now().Add(keyPatience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		made, failed := s.Create(s.t.Context(), members)
 		if err = failed; err == nil {
 			s.await(made.DatastoreID, "ACTIVE")
@@ -267,14 +267,15 @@ func (s *server) awaitKey(members map[string]any) {
 	s.t.Fatalf("a new key is still not known: %v", err)
 }
 
-// keyPatience is within what a changed key must be heeded.
-const keyPatience = time.Minute
+// patience is within what the server must heed what it was told: a changed key,
+// a signal.
+const patience = time.Minute
 
 // becomes polls until a read is answered with this status.
 func (d *datastore) becomes(path string, status int) {
 	d.t.Helper()
 	var last *reply
-	for deadline := time.Now().Add(keyPatience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if last = d.get(path); last.Status == status {
 			return
 		}

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -89,17 +90,42 @@ type Server struct {
 	result  error // of the process, once ended is closed
 }
 
-// How long a server may take to say hello, to be ready and to go.
+// How long a server may take to say hello, to be ready and to go: far beyond what
+// it takes, as the machine may be busy. bindPoll is how often an address that
+// another holds is tried again.
 const (
-	startTimeout = 60 * time.Second
-	stopTimeout  = 40 * time.Second
+	startTimeout = 3 * time.Minute
+	stopTimeout  = 3 * time.Minute
 	readyPoll    = 5 * time.Millisecond
+	bindPoll     = 50 * time.Millisecond
 )
 
-// Start starts a server and waits until it is ready.
+// Start starts a server and waits until it is ready. Where its address is taken
+// it tries again: with another address when it may choose, else with the same
+// one, which a server that was killed a moment ago has lost for a while to
+// whoever else asked the kernel for a port.
 func Start(ctx context.Context, o Options) (*Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		s, err := startOnce(ctx, o)
+		if err == nil || !strings.Contains(err.Error(), "address already in use") {
+			return s, err
+		}
+		select {
+		case <-time.After(bindPoll):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func startOnce(ctx context.Context, o Options) (*Server, error) {
 	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
+		var err error
+		if o.Listen, err = FreeAddress(ctx); err != nil {
+			return nil, err
+		}
 	}
 	args := append([]string{"serve", "--listen", o.Listen, "--data", o.Data}, o.Flags...)
 	// ctx bounds the start, the server runs on.
@@ -116,8 +142,6 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	greeted := make(chan string, 1)
 	go s.watch(stdout, greeted)
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	if err := s.awaitReady(ctx, greeted); err != nil {
 		return nil, errors.Join(err, s.Kill(), fmt.Errorf("its log:\n%s", s.Log()))
 	}
@@ -205,13 +229,26 @@ func (s *Server) locate() error {
 	return nil
 }
 
+// The ports that FreeAddress draws from: below those that Linux gives to clients
+// (ip_local_port_range begins at 32768), so that no connection of a test takes a
+// server's port while the server is down.
+const (
+	lowestPort  = 15000
+	highestPort = 32000
+)
+
 // FreeAddress is a loopback address on which nobody listens now.
 func FreeAddress(ctx context.Context) (string, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	for {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowestPort+rand.IntN(highestPort-lowestPort)))
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err == nil {
+			return address, listener.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return "", err
+		}
 	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // Restart starts the server again, on the same data and address. It must have
