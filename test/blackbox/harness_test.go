@@ -20,52 +20,23 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
-// workshop is a folder for what all tests share.
-var workshop string
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	var err error
-	if workshop, err = os.MkdirTemp("", "tarn-blackbox-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(workshop)
-	return m.Run()
-}
-
-// built builds the binary at the first test that needs it, not in TestMain: the
-// sources are then among what `go test` knows the result to depend on.
-var built = sync.OnceValues(func() (string, error) {
-	if given := os.Getenv("TARN_TEST_BINARY"); given != "" {
-		return filepath.Abs(given)
-	}
-	executable := filepath.Join(workshop, "tarn")
-	return executable, process.Build(context.Background(), executable)
-})
+func TestMain(m *testing.M) { os.Exit(process.Main(m)) }
 
 // tarn is the binary under test.
 func tarn(t testing.TB) string {
 	t.Helper()
-	executable, err := built()
+	executable, err := process.Built()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,13 +14,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,28 +26,7 @@ import (
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
-var workshop string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if workshop, err = os.MkdirTemp("", "tarn-suites-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(workshop)
-	return m.Run()
-}
-
-// built builds the server within a test, so that `go test` knows its sources.
-var built = sync.OnceValues(func() (string, error) {
-	if given := os.Getenv("TARN_TEST_BINARY"); given != "" {
-		return filepath.Abs(given)
-	}
-	executable := filepath.Join(workshop, "tarn")
-	return executable, process.Build(context.Background(), executable)
-})
+func TestMain(m *testing.M) { os.Exit(process.Main(m)) }
 
 // activeTimeout bounds the wait for a data store, on a busy machine.
 const activeTimeout = 2 * time.Minute
@@ -62,7 +39,7 @@ type datastore struct {
 
 func newDatastore(t *testing.T) *datastore {
 	t.Helper()
-	binary, err := built()
+	binary, err := process.Built()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@
 // over its address, with signed requests, and with signals.
 //
 //	Build   go build ./cmd/tarn → an executable
+//	Main    a package's tests, with a folder and a binary they share
 //	Start   executable + data folder → Server, which answers /readyz
 //	Server  Stop (SIGTERM), Kill (SIGKILL), Log, Resident, CPU
 //	Client  signed requests of both planes
