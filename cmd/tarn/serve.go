@@ -35,6 +35,8 @@ type serveCommand struct {
 	SyntheaDir string `help:"Folder of Synthea output (bundles or NDJSON) for preloads, instead of the built-in patients." type:"existingdir" env:"TARN_SYNTHEA_DIR"`
 	AuditFile  string `help:"Append an audit line for every access and denial to this file." placeholder:"FILE" env:"TARN_AUDIT_FILE"`
 
+	storageFlags
+
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
 

@@ -23,7 +23,7 @@ var floors = []struct {
 	{"words", []string{"internal/arn"}},
 	{"plan", []string{"internal/search/plan"}},
 	{"languages: pure, no I/O, no clock", []string{"internal/fhir", "internal/fhir/r4", "internal/fhir/r4/gen", "internal/fhir/dictionary", "internal/fhir/xml", "internal/fhirpath", "internal/patch", "internal/search/ucum", "internal/search", "internal/search/oracle", "internal/searchparam", "internal/validate"}},
-	{"ground: touches the world, knows no search", []string{"internal/durable", "internal/seal", "internal/seal/localkms", "internal/seal/awskms", "internal/sigv4", "internal/iam", "internal/throttle", "internal/synthea", "internal/synthea/gen", "internal/fhir/dictionary/gen"}},
+	{"ground: touches the world, knows no search", []string{"internal/durable", "internal/blob", "internal/seal", "internal/seal/localkms", "internal/seal/awskms", "internal/sigv4", "internal/iam", "internal/throttle", "internal/synthea", "internal/synthea/gen", "internal/fhir/dictionary/gen"}},
 	{"the store's contract", []string{"internal/store"}},
 	{"engines", []string{"internal/store/memory", "internal/store/lsm", "internal/store/storetest"}},
 	{"audit and records", []string{"internal/audit", "internal/record"}},
