@@ -36,6 +36,7 @@ type serveCommand struct {
 	AuditFile  string `help:"Append an audit line for every access and denial to this file." placeholder:"FILE" env:"TARN_AUDIT_FILE"`
 
 	storageFlags
+	SMART smartFlags `embed:"" prefix:"smart-"`
 
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
@@ -90,6 +91,9 @@ func (c *serveCommand) check() error {
 	}
 	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
 		return errors.New("the root's access key id and secret go together")
+	}
+	if err := c.SMART.check(); err != nil {
+		return err
 	}
 	if c.PublicURL == "" {
 		return nil

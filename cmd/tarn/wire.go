@@ -95,11 +95,20 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		extractors: map[string]extractor{},
 	}
 	limiter := throttle.New(c.limits())
+	authority, err := c.authority(ctx)
+	if err != nil {
+		return nil, err
+	}
 	plane := datastore.New(datastore.Options{
 		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
 		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen,
-		Gone: func(id string) { limiter.Forget(id); shared.forget(id); shared.later.forgot.Delete(id) },
+		Gone: func(id string) {
+			limiter.Forget(id)
+			authority.Forget(id)
+			shared.forget(id)
+			shared.later.forgot.Delete(id)
+		},
 	})
 	closing.add(func() error { plane.Close(); return nil })
 	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
@@ -120,6 +129,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
 		Data:    &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+		Bearers: authority, Roles: directory, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})
 	if err := queue.Start(ctx); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ type Event struct {
 	Time      time.Time `json:"eventTime"`
 	RequestID string    `json:"requestID"`
 	Principal string    `json:"principal,omitempty"` // ARN; empty when nobody was recognised
+	App       *App      `json:"app,omitempty"`       // who a bearer token speaks for; nil without one
 	Action    string    `json:"eventName"`           // IAM action: "ReadResource"
 	Datastore string    `json:"datastoreId,omitempty"`
 	Resources []Target  `json:"resources,omitempty"`
@@ -26,6 +27,15 @@ type Event struct {
 	Agent     string    `json:"userAgent,omitempty"`
 	Status    int       `json:"status"`              // HTTP status answered
 	Denied    string    `json:"errorCode,omitempty"` // the fault's name, when refused
+}
+
+// App is an app and its user, as the issuer of a bearer token names them.
+type App struct {
+	Issuer  string `json:"issuer,omitempty"`
+	Client  string `json:"clientId,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	User    string `json:"fhirUser,omitempty"`
+	Patient string `json:"patient,omitempty"` // of the launch context
 }
 
 // Target is one resource that an Event is about.

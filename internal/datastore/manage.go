@@ -165,17 +165,24 @@ func (p *Plane) Tags(ctx context.Context, name string) ([]Tag, error) {
 	return d.Tags, nil
 }
 
+// Record is Describe for every request: of a store that is open it reads no
+// disk. The record is not to be changed.
+func (p *Plane) Record(ctx context.Context, id string) (*Datastore, error) {
+	if d := p.pool.known(id); d != nil {
+		return d, nil
+	}
+	return p.Describe(ctx, id)
+}
+
 // ResourceTags are the tags of a store as policies look at them (aws:ResourceTag);
 // none for a store that is not there.
 func (p *Plane) ResourceTags(ctx context.Context, id string) (map[string]string, error) {
-	d := p.pool.known(id)
-	if d == nil {
-		var err error
-		if d, err = p.Describe(ctx, id); fault.Is(err, fault.NotFound) {
-			return nil, nil
-		} else if err != nil {
-			return nil, err
-		}
+	d, err := p.Record(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	if len(d.Tags) == 0 {
 		return nil, nil

@@ -156,16 +156,41 @@ const Unrouted = "None"
 // Action is the IAM action of a request, for authorization, logs and metrics: of
 // a closed list.
 func Action(method, rawPath string) string {
+	action, _ := Target(method, rawPath)
+	return action
+}
+
+// Target is the IAM action of a request and the type of the resources that it
+// asks for, as written: "" where it is about several types, "Transaction" for the
+// poll of an asynchronous transaction.
+func Target(method, rawPath string) (action, typ string) {
 	segments, err := split(rawPath)
 	if err != nil {
-		return Unrouted
+		return Unrouted, ""
 	}
 	r, err := find(method, segments)
 	if err != nil {
-		return Unrouted
+		return Unrouted, ""
 	}
-	return r.action
+	return r.action, r.typ(segments)
 }
+
+// typ is the last type that a route's path names: in a compartment that of the
+// resources searched.
+func (r *route) typ(segments []string) (typ string) {
+	for i, part := range strings.Split(r.shape, "/") {
+		switch part {
+		case "T", pollType:
+			typ = segments[i]
+		case "*":
+			return ""
+		}
+	}
+	return typ
+}
+
+// pollType is HealthLake's type for the answers of asynchronous transactions.
+const pollType = "Transaction"
 
 // Discovery reports whether a path is what SMART lets everybody read: the
 // capability statement and the SMART configuration.

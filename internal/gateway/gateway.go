@@ -54,6 +54,12 @@ type Options struct {
 	// PublicDiscovery lets anyone read a store's capability statement and SMART
 	// configuration; false asks for a signature, as HealthLake does.
 	PublicDiscovery bool
+	// Bearers judges bearer tokens; nil: every one is refused. Roles finds the
+	// roles that token Lambdas name; nil: each is unknown.
+	Bearers Bearers
+	Roles   Roles
+	// Endpoint is a data store's URL as the audience of its tokens names it.
+	Endpoint func(id string) string
 }
 
 // Gateway is the server's http.Handler.
@@ -91,6 +97,8 @@ type exchange struct {
 	datastore string // id; only ever in the form of one
 	principal iam.Principal
 	asked     iam.Request // what the policy was asked, once it was
+	app       *audit.App  // who a bearer token speaks for; nil without one
+	presented bool        // a token came to a store that takes them
 	kind      string      // fault name of a refusal
 
 	mu      sync.Mutex
@@ -175,8 +183,8 @@ func (g *Gateway) refuse(x *exchange, err error, write func(http.ResponseWriter,
 	if x.w.wrote {
 		return
 	}
-	if x.plane == planeData && found.Kind.Row().FHIRStatus == http.StatusUnauthorized {
-		x.w.Header().Set("WWW-Authenticate", sigv4Scheme) // RFC 9110 section 11.6.1
+	if x.plane == planeData {
+		g.challenge(x, found.Kind.Row().FHIRStatus)
 	}
 	write(x.w, err)
 }
@@ -256,10 +264,7 @@ func (g *Gateway) unless(x *exchange, action string) error {
 
 // question is what the policy is asked.
 func (g *Gateway) question(x *exchange, resource string, about awsapi.Subject) (iam.Request, error) {
-	asked := iam.Request{Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: iam.Values{
-		Time: x.began, SourceIP: sourceAddr(x.r), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
-		Region: g.Plane.Region, RequestTags: about.Tags, TagKeys: about.TagKeys,
-	}}
+	asked := iam.Request{Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: g.values(x, about)}
 	if about.Datastore == "" {
 		return asked, nil
 	}
@@ -267,6 +272,14 @@ func (g *Gateway) question(x *exchange, resource string, about awsapi.Subject) (
 	tags, err := g.Plane.ResourceTags(x.r.Context(), about.Datastore)
 	asked.Values.ResourceTags = tags
 	return asked, err
+}
+
+// values are what conditions of policies may look at.
+func (g *Gateway) values(x *exchange, about awsapi.Subject) iam.Values {
+	return iam.Values{
+		Time: x.began, SourceIP: sourceAddr(x.r), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
+		Region: g.Plane.Region, RequestTags: about.Tags, TagKeys: about.TagKeys,
+	}
 }
 
 // actionPrefix is the service in the names of actions.
@@ -346,7 +359,7 @@ func (g *Gateway) finish(x *exchange) {
 		slog.String("action", x.action), slog.String("datastore", x.datastore), slog.Int("status", status),
 		slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.kind))
 	g.Recorder.Record(context.WithoutCancel(x.r.Context()), audit.Event{
-		Time: x.began, RequestID: x.id, Principal: x.principal.ARN, Action: x.action, Datastore: x.datastore,
+		Time: x.began, RequestID: x.id, Principal: x.principal.ARN, App: x.app, Action: x.action, Datastore: x.datastore,
 		Resources: x.touched(), Source: sourceIP(x.r), Agent: x.r.UserAgent(), Status: status, Denied: x.kind,
 	})
 }

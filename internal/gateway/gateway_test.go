@@ -244,7 +244,13 @@ func control(operation string) []string {
 // active creates a store and waits for it.
 func (w *world) active() string {
 	w.t.Helper()
-	got := w.signed("POST", "/", `{"DatastoreTypeVersion":"R4"}`, control("CreateFHIRDatastore")...)
+	return w.create(`{"DatastoreTypeVersion":"R4"}`)
+}
+
+// create is active for a CreateFHIRDatastore of the test's own.
+func (w *world) create(request string) string {
+	w.t.Helper()
+	got := w.signed("POST", "/", request, control("CreateFHIRDatastore")...)
 	var made struct{ DatastoreId string }
 	if err := json.Unmarshal([]byte(got.body), &made); err != nil || got.status != 200 {
 		w.t.Fatalf("%d %s", got.status, got.body)

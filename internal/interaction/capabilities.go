@@ -69,11 +69,15 @@ var normative = map[string]bool{
 type Statements struct {
 	mu   sync.Mutex
 	date string
-	made map[string][2][]byte // by mode: before and behind the base URL
+	made map[string][3][]byte // by mode: around the base URL and the security
 }
 
-// baseMark stands for the store's base URL in a statement that is kept.
-const baseMark = "urn:tarn:base"
+// The marks stand for what differs between stores in a statement that is kept:
+// the base URL, and how clients authenticate.
+const (
+	baseMark     = "urn:tarn:base"
+	securityMark = "urn:tarn:security"
+)
 
 // Capabilities gives the CapabilityStatement (R4 http.html#capabilities), made
 // from the types and search parameters that are registered: all of it
@@ -94,11 +98,16 @@ func (s *Session) Capabilities(pairs []search.Pair) ([]byte, error) {
 		return nil, err
 	}
 	url := fhir.AppendString(nil, s.Base)
-	return slices.Concat(parts[0], url[1:len(url)-1], parts[1]), nil
+	body := slices.Concat(parts[0], url[1:len(url)-1], parts[1])
+	if len(parts[2]) == 0 {
+		return body, nil // of terminology: nothing is said of security
+	}
+	how, err := security(s.SMART)
+	return slices.Concat(body, how, parts[2]), err
 }
 
 // statement is the kept statement, or a new one.
-func (s *Session) statement(mode string) (parts [2][]byte, err error) {
+func (s *Session) statement(mode string) (parts [3][]byte, err error) {
 	date := fhir.FormatInstant(s.Clock())[:len("2006-01-02")]
 	if s.Statements == nil {
 		return s.makeStatement(mode, date)
@@ -107,7 +116,7 @@ func (s *Session) statement(mode string) (parts [2][]byte, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.date != date {
-		k.date, k.made = date, map[string][2][]byte{}
+		k.date, k.made = date, map[string][3][]byte{}
 	}
 	if kept, ok := k.made[mode]; ok {
 		return kept, nil
@@ -119,7 +128,7 @@ func (s *Session) statement(mode string) (parts [2][]byte, err error) {
 	return parts, err
 }
 
-func (s *Session) makeStatement(mode, date string) (parts [2][]byte, err error) {
+func (s *Session) makeStatement(mode, date string) (parts [3][]byte, err error) {
 	content := s.capabilityStatement(mode)
 	if mode == "terminology" {
 		content = map[string]any{"resourceType": "TerminologyCapabilities"}
@@ -131,7 +140,8 @@ func (s *Session) makeStatement(mode, date string) (parts [2][]byte, err error) 
 	if err != nil {
 		return parts, fault.Wrap(fault.Internal, "interaction.Capabilities", err)
 	}
-	parts[0], parts[1], _ = bytes.Cut(body, []byte(baseMark))
+	parts[0], body, _ = bytes.Cut(body, []byte(baseMark))
+	parts[1], parts[2], _ = bytes.Cut(body, []byte(`"`+securityMark+`"`))
 	return parts, nil
 }
 
@@ -144,7 +154,7 @@ func (s *Session) capabilityStatement(mode string) map[string]any {
 		"rest": []any{map[string]any{
 			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(mode),
 			"compartment": compartments(), "operation": statedOperations(func(o Operation) bool { return o.Types == nil }),
-			"security": map[string]any{"cors": true, "description": "AWS Signature Version 4, service name healthlake"},
+			"security": securityMark,
 		}},
 	}
 }
