@@ -1,12 +1,13 @@
 package gateway_test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,8 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
-	"github.com/tarn-fhir/tarn/internal/arn"
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/smart"
@@ -31,23 +30,31 @@ const (
 	idleRole    = "arn:aws:iam::111122223333:role/idle" // known, and allowed nothing
 )
 
-// roles knows two roles; as a policy it lets the root do everything and appRole
-// everything but delete.
-type roles struct{ iam.RootOnly }
+// identities declares two roles: appRole may do everything but delete.
+const identities = `
+roles:
+  - {arn: "` + appRole + `", policies: [app]}
+  - {arn: "` + idleRole + `"}
+policies:
+  - name: app
+    document: {Version: "2012-10-17", Statement: [
+      {Effect: Allow, Action: "healthlake:*", Resource: "*"}, {Effect: Deny, Action: "healthlake:DeleteResource", Resource: "*"}]}
+`
 
-func (roles) ServiceRole(_ context.Context, role, service string, v iam.Values) (iam.Principal, error) {
-	known := role == appRole || role == idleRole
-	if !known || service != iam.HealthLakeService || v.SourceAccount != account || v.SourceARN == "" {
-		return iam.Principal{}, fault.New(fault.Forbidden, "roles", "no such role")
+// people is a directory of the root and of identities.
+func people(t *testing.T) *iam.Directory {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "iam.yaml")
+	if err := os.WriteFile(file, []byte(identities), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return iam.Principal{ARN: role}, nil
-}
-
-func (r roles) Judge(ctx context.Context, q iam.Request) iam.Decision {
-	if q.Principal.ARN == appRole && q.Action != "healthlake:DeleteResource" {
-		return iam.Decision{Outcome: iam.Allowed}
+	d, err := iam.NewDirectory(iam.Options{
+		Account: account, Root: iam.Credentials{AccessKeyID: keyID, SecretAccessKey: secret}, File: file, Clock: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return r.RootOnly.Judge(ctx, q)
+	return d
 }
 
 // tokenFunction is a token Lambda behind a URL and behind the Invoke API: tokens
@@ -148,7 +155,7 @@ func tokenWorld(t *testing.T, invoker smart.Invoker) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := roles{iam.RootOnly{Root: arn.Root("aws", account)}}
+	known := people(t)
 	var w *world
 	w = newWorld(t, func(o *gateway.Options) {
 		o.Bearers, o.Roles, o.Policy = authority, known, known
@@ -275,6 +282,10 @@ func TestLambdaIsAskedForEachRequest(t *testing.T) {
 		if e := w.audit.last(t); e.Principal != appRole || e.App == nil || e.App.Client != "app-1" || e.App.Subject != "s1" || e.App.Patient != "a" || e.Action != c.action {
 			t.Errorf("audit: %+v %+v", e, e.App)
 		}
+	}
+	got := w.token("POST", r4, `{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}]}`, "t")
+	if got.status != 200 || !strings.Contains(got.body, "403 Forbidden") {
+		t.Errorf("a delete in a batch, which the role may not: %d %s", got.status, got.body)
 	}
 	if strings.Contains(w.log.String(), "bearerToken") {
 		t.Error("the log shows a token")
