@@ -57,6 +57,24 @@ func CheckOp(op string, o *Op) error {
 	return checkEntries(op, o.Entries)
 }
 
+// CheckReindex refuses what is against the contract of Store.Reindex.
+func CheckReindex(op string, versions []Reentry) error {
+	seen := make(map[plan.Key]bool, len(versions))
+	for _, v := range versions {
+		if !validResourceID(v.Key.ID) {
+			return fault.New(fault.Invalid, op, "not the id of a resource")
+		}
+		if seen[v.Key] {
+			return fault.New(fault.Conflict, op, "a key twice")
+		}
+		seen[v.Key] = true
+		if err := checkEntries(op, v.Entries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func checkCondition(op string, cond *Condition) error {
 	switch cond.Kind {
 	case AtVersion, Exists, Absent, Never:

@@ -7,7 +7,7 @@
 // match a question is asked as a plan.Plan. Engines know no FHIR rules.
 //
 //	Engine   Create Open Drop                a data store, by id and data key
-//	Store    Commit View Follow Import Close one open data store
+//	Store    Commit View Follow Import Reindex Close   one open data store
 //	View     Get GetVersion History Search Count Close
 //
 // # Order and visibility
@@ -90,8 +90,25 @@ type Store interface {
 	// Import opens the bulk door for the import of that name: see Importer.
 	Import(ctx context.Context, name string) (Importer, error)
 
+	// Reindex gives versions other entries, at every moment: nothing else of them
+	// changes, and neither history nor feed tells of it. What is no longer the
+	// current version of its resource, or is deleted, is left as it is. It reports
+	// for each whether it was carried out; all are in one durable step. A key may
+	// be in it once (fault.Conflict).
+	//
+	// Views that are open, and pages that go on from a token of before, may find
+	// the one or the other.
+	Reindex(ctx context.Context, versions []Reentry) ([]bool, error)
+
 	// Close lets go of memory and files. What was acknowledged stays.
 	Close() error
+}
+
+// Reentry is a version that shall be found by other entries.
+type Reentry struct {
+	Key     plan.Key
+	Version uint64
+	Entries []plan.Entry
 }
 
 // Moment is a place in a store's order of commits. Nothing above a store

@@ -78,7 +78,12 @@ func (s *Store) prepare(ops []store.Op) []change {
 
 func (s *Store) preparePut(c *change, op store.Op) {
 	c.packed, c.codec, c.dict = s.bodies.pack(op.Key.Type, op.Body)
-	entries := store.InOrder(op.Entries)
+	s.prepareEntries(c, op.Entries)
+}
+
+// prepareEntries makes facts and index keys.
+func (s *Store) prepareEntries(c *change, entries []plan.Entry) {
+	entries = store.InOrder(entries)
 	size := 0
 	for _, e := range entries {
 		size += len(e.Value) + 1 + paramSize + 1 + len(e.Value)/8

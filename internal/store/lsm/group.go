@@ -64,6 +64,13 @@ func (g *group) commit(r *request) ([]store.Outcome, error) {
 	if err := g.judge(r); err != nil {
 		return nil, err
 	}
+	if len(r.reentries) > 0 {
+		p, err := g.planReindex(r.reentries)
+		if err != nil {
+			return nil, err
+		}
+		return g.reindex(r.reentries, p), nil
+	}
 	purges, err := g.planPurges(r.changes)
 	if err != nil {
 		return nil, err
@@ -85,23 +92,33 @@ func onlyFrees(r *request) bool {
 // fail half way.
 func (g *group) look(changes []change) error {
 	for i := range changes {
-		self := changes[i].self
-		if _, known := g.pointers[self]; known || changes[i].key.ID == "" {
+		if changes[i].key.ID == "" {
 			continue
 		}
-		value, found, err := get(g.q.store.db, pointerKey(self))
-		if err != nil {
-			return fault.Wrap(fault.Internal, "lsm.Commit", err)
+		if _, err := g.pointerOf(changes[i].self); err != nil {
+			return err
 		}
-		var p pointer
-		if found {
-			if p, err = parsePointer(value); err != nil {
-				return err
-			}
-		}
-		g.pointers[self] = p
 	}
 	return nil
+}
+
+// pointerOf is the pointer of a resource after what this group wrote so far.
+func (g *group) pointerOf(self plan.Hash) (pointer, error) {
+	p, known := g.pointers[self]
+	if known {
+		return p, nil
+	}
+	value, found, err := get(g.q.store.db, pointerKey(self))
+	if err != nil {
+		return p, fault.Wrap(fault.Internal, "lsm.Commit", err)
+	}
+	if found {
+		if p, err = parsePointer(value); err != nil {
+			return p, err
+		}
+	}
+	g.pointers[self] = p
+	return p, nil
 }
 
 // judge finds the first precondition that does not hold.
@@ -240,9 +257,11 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 		g.writeMeta(metaEdit{key: purgedKey})
 	}
 	c := commitWriter{group: g, number: g.q.next.commit + 1, left: rows, now: now}
-	for _, p := range purges {
-		g.purging = true
-		c.takeAway(p) // first: what a purge rewrites, the other changes merge into
+	for i := range r.changes {
+		if p := purges[i]; p != nil { // in order: a container of two is written last as both leave it
+			g.purging = true
+			c.takeAway(p) // first: what a purge rewrites, the other changes merge into
+		}
 	}
 	outcomes := make([]store.Outcome, len(r.changes))
 	for i := range r.changes {

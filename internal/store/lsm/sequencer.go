@@ -30,7 +30,9 @@ const (
 type request struct {
 	ctx     context.Context // of the caller: plans run under it
 	changes []change
-	meta    []metaEdit // meta keys that change with this commit
+	// reentries are there instead of changes: a Reindex.
+	reentries []reentry
+	meta      []metaEdit // meta keys that change with this commit
 	// scrubbed: files hold nothing any more of what was purged up to this commit.
 	scrubbed uint64
 	reply    chan reply // holds one

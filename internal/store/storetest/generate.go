@@ -28,6 +28,7 @@ type generator struct {
 	moments int
 	tokens  int
 	adds    int
+	paging  bool // between two pages, where Reindex may do anything
 }
 
 // chance is true n times of a hundred.
@@ -48,8 +49,12 @@ func (g *generator) do(a action) { g.steps = append(g.steps, step{do: a}) }
 
 func (g *generator) step() {
 	switch n := g.IntN(100); {
-	case n < 36:
+	case n < 33:
 		g.do(commitOps{g.commit()})
+	case n < 36:
+		if !g.paging {
+			g.do(reindex{g.reentries()})
+		}
 	case n < 43:
 		g.imports()
 	case n < 47:
@@ -172,6 +177,14 @@ func (g *generator) commit() []opText {
 	})
 }
 
+// reentries are puts of entries alone, of versions that may be current.
+func (g *generator) reentries() []opText {
+	return several(g, 4, func() opText {
+		of := store.Condition{Kind: store.AtVersion, Version: uint64(1 + g.IntN(3))}
+		return opText{Op: store.Op{Kind: store.Put, Key: g.key(), Entries: g.entries(), If: []store.Condition{of}}}
+	})
+}
+
 func (g *generator) condition() store.Condition {
 	switch n := g.IntN(100); {
 	case n < 25:
@@ -245,9 +258,12 @@ func (g *generator) twoPages(s search) {
 	g.do(mark{at})
 	s.at, s.next = at, token
 	g.do(s)
+	within := g.paging
+	g.paging = true
 	for range g.IntN(4) {
 		g.step()
 	}
+	g.paging = within
 	s.next, s.after = "", token
 	g.do(s)
 }

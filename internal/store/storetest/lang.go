@@ -57,6 +57,7 @@ type action interface {
 // The statements.
 type (
 	commitOps struct{ ops []opText } // put, delete, purge, check; several: commit
+	reindex   struct{ ops []opText } // puts, each under the condition of a version
 	moveClock struct{ by time.Duration }
 	mark      struct{ moment string } // keeps the present moment under a name
 	get       struct {

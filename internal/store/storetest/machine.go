@@ -152,10 +152,7 @@ func (m *machine) ready(texts []opText) []store.Op {
 				op.Body = body(m.puts, text.pad)
 			}
 		}
-		op.Entries = make([]plan.Entry, len(text.Entries))
-		for j, e := range text.Entries {
-			op.Entries[j] = plan.Entry{Param: e.Param, Value: resolveValue(e.Value, hash)}
-		}
+		op.Entries = resolveEntries(text.Entries, hash)
 		op.If = make([]store.Condition, len(text.If))
 		for j, cond := range text.If {
 			if cond.Plan != nil {
@@ -182,6 +179,37 @@ func (c commitOps) run(m *machine) []string {
 		lines[i] = outcomeText(ops[i], o)
 	}
 	return append(lines, m.checkOutcomes(ops, outcomes)...)
+}
+
+func (r reindex) run(m *machine) []string {
+	hash := m.store.HashKey()
+	versions := make([]store.Reentry, len(r.ops))
+	for i, op := range r.ops {
+		versions[i] = store.Reentry{Key: op.Key, Version: op.If[0].Version, Entries: resolveEntries(op.Entries, hash)}
+	}
+	done, err := m.store.Reindex(m.ctx, versions)
+	if err != nil {
+		return failed(err)
+	}
+	if len(done) != len(versions) {
+		return []string{fmt.Sprintf("BROKEN: %d outcomes of %d versions", len(done), len(versions))}
+	}
+	lines := make([]string, len(done))
+	for i, v := range versions {
+		lines[i] = fmt.Sprintf("%s v%d", keyText(v.Key), v.Version)
+		if !done[i] {
+			lines[i] += " left"
+		}
+	}
+	return lines
+}
+
+func resolveEntries(entries []plan.Entry, hash plan.HashKey) []plan.Entry {
+	resolved := make([]plan.Entry, len(entries))
+	for i, e := range entries {
+		resolved[i] = plan.Entry{Param: e.Param, Value: resolveValue(e.Value, hash)}
+	}
+	return resolved
 }
 
 func outcomeText(op store.Op, o store.Outcome) string {

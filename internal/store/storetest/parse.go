@@ -142,13 +142,15 @@ func parseAction(line string, block []string) (action, error) {
 		do = commitOps{[]opText{p.op()}}
 	case "commit":
 		do = commitOps{p.ops(&block)}
+	case "reindex":
+		do = p.reindex(&block)
 	case "add":
 		do = add{part: p.word(), cursor: p.text(), ops: p.ops(&block)}
 	default:
 		do = p.query(verb)
 	}
 	if len(block) > 0 {
-		p.fail("indented lines belong under commit or add")
+		p.fail("indented lines belong under commit, reindex or add")
 	}
 	return do, p.end()
 }
@@ -191,6 +193,17 @@ func (p *parser) ops(block *[]string) []opText {
 	}
 	*block = nil
 	return ops
+}
+
+// reindex reads a block of "put KEY name=value … if version N".
+func (p *parser) reindex(block *[]string) action {
+	ops := p.ops(block)
+	for _, op := range ops {
+		if op.Kind != store.Put || len(op.If) != 1 || op.If[0].Kind != store.AtVersion || op.given || op.pad > 0 || op.Tag > 0 {
+			p.fail("reindex takes puts of entries at a version")
+		}
+	}
+	return reindex{ops}
 }
 
 var opKinds = map[string]store.OpKind{"put": store.Put, "delete": store.Delete, "purge": store.Purge, "check": store.Check}

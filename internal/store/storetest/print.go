@@ -30,6 +30,8 @@ func (c commitOps) String() string {
 	return "commit" + blockText(c.ops)
 }
 
+func (r reindex) String() string { return "reindex" + blockText(r.ops) }
+
 func blockText(ops []opText) string {
 	var b strings.Builder
 	for _, op := range ops {
