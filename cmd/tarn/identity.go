@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/sigv4"
 )
@@ -55,4 +56,23 @@ type accessKeys struct{ *iam.Directory }
 func (k accessKeys) Secret(ctx context.Context, accessKeyID string) (sigv4.Credential, error) {
 	found, err := k.Lookup(ctx, accessKeyID)
 	return sigv4.Credential(found), err
+}
+
+// globalRegion is the region that AWS's global services are signed for.
+const globalRegion = "us-east-1"
+
+// queryVerifiers verify requests to the token and identity services.
+func (c *serveCommand) queryVerifiers(d *iam.Directory) (map[string]*sigv4.Verifier, error) {
+	all := map[string]*sigv4.Verifier{}
+	for _, service := range awsquery.Services() {
+		v, err := sigv4.New(sigv4.Config{
+			Region: c.Region, OtherRegions: []string{globalRegion}, Service: service, Clock: time.Now, Keys: accessKeys{d},
+			MaxBody: awsquery.MaxBody, Debug: c.DebugAuth,
+		})
+		if err != nil {
+			return nil, err
+		}
+		all[service] = v
+	}
+	return all, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/awsapi"
+	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/durable"
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -124,7 +125,12 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	queries, err := c.queryVerifiers(directory)
+	if err != nil {
+		return nil, err
+	}
 	door := gateway.New(gateway.Options{
+		Query: &awsquery.API{Tokens: directory}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
 		Data:    &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,

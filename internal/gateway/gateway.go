@@ -4,6 +4,7 @@
 // and audit how it ended.
 //
 //	POST /                           → awsapi   (X-Amz-Target)
+//	                                 → awsquery (a form; signed for sts or iam)
 //	     /datastore/{id}/r4/…        → fhirapi
 //	GET  /healthz /readyz /metrics   → itself, unsigned
 //
@@ -28,6 +29,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/awsapi"
+	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
@@ -43,6 +45,10 @@ type Options struct {
 	Plane    *datastore.Plane
 	Control  *awsapi.API
 	Data     *fhirapi.API
+	// Query answers the token and identity services, whose requests are verified
+	// by service; nil: they are not offered.
+	Query          *awsquery.API
+	QueryVerifiers map[string]*sigv4.Verifier
 	// Sessions makes what one data plane request works with.
 	Sessions SessionMaker
 	Limiter  *throttle.Limiter
@@ -82,6 +88,7 @@ const sigv4Scheme = "AWS4-HMAC-SHA256"
 const (
 	planeControl = "control"
 	planeData    = "data"
+	planeQuery   = "identity"
 	planeServer  = "server"
 )
 
@@ -130,6 +137,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer g.finish(x)
 	defer g.recovered(x)
 	switch path := rawPath(r); {
+	case path == "/" && g.Query != nil && awsquery.Presented(r):
+		x.plane = planeQuery
+		g.refuse(x, g.serveQuery(x), awsquery.WriteFault)
 	case path == "/" && r.Method == http.MethodPost:
 		x.plane = planeControl
 		g.refuse(x, g.serveControl(x), awsapi.WriteFault)
@@ -153,8 +163,11 @@ func (g *Gateway) recovered(x *exchange) {
 		panic(p)
 	}
 	write := fhirapi.WriteFault
-	if x.plane == planeControl {
+	switch x.plane {
+	case planeControl:
 		write = awsapi.WriteFault
+	case planeQuery:
+		write = awsquery.WriteFault
 	}
 	g.refuse(x, fault.New(fault.Internal, "gateway", "panic: %v\n%s", p, debug.Stack()), write)
 }
@@ -239,7 +252,7 @@ func (g *Gateway) serveControl(x *exchange) error {
 // tags, whether it is there or not; any other by the resource given. A role that
 // the request hands to the service needs iam:PassRole too.
 func (g *Gateway) allow(x *exchange, resource string, about awsapi.Subject) error {
-	asked, err := g.question(x, resource, about)
+	asked, err := g.question(x, actionPrefix+x.action, resource, about)
 	if err != nil {
 		return err
 	}
@@ -263,8 +276,8 @@ func (g *Gateway) unless(x *exchange, action string) error {
 }
 
 // question is what the policy is asked.
-func (g *Gateway) question(x *exchange, resource string, about awsapi.Subject) (iam.Request, error) {
-	asked := iam.Request{Principal: x.principal, Action: actionPrefix + x.action, Resource: resource, Values: g.values(x, about)}
+func (g *Gateway) question(x *exchange, action, resource string, about awsapi.Subject) (iam.Request, error) {
+	asked := iam.Request{Principal: x.principal, Action: action, Resource: resource, Values: g.values(x, about)}
 	if about.Datastore == "" {
 		return asked, nil
 	}
@@ -288,14 +301,18 @@ const actionPrefix = arn.Service + ":"
 // admit reads the body and verifies the signature. An Authorization header that
 // is not even in form is refused before the body is read.
 func (g *Gateway) admit(x *exchange, maxBody int64) ([]byte, error) {
-	if err := g.Verifier.Precheck(x.r); err != nil {
+	return g.admitBy(g.Verifier, x, maxBody)
+}
+
+func (g *Gateway) admitBy(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
+	if err := verifier.Precheck(x.r); err != nil {
 		return nil, err
 	}
 	body, err := readBody(x.w.ResponseWriter, x.r, maxBody)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := g.Verifier.Verify(x.r, body)
+	identity, err := verifier.Verify(x.r, body)
 	if err != nil {
 		return nil, err
 	}

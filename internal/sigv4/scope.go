@@ -2,6 +2,8 @@ package sigv4
 
 import (
 	"fmt"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -16,6 +18,21 @@ const dateFormat = "20060102"
 // terminator ends every credential scope.
 const terminator = "aws4_request"
 
+// ScopedService is the service that a request's signature claims to be for, so
+// that a server of several services knows whose Verifier to ask; empty where the
+// request has no signature in form. Nothing is verified.
+func ScopedService(r *http.Request) string {
+	request, err := readTarget(r)
+	if err != nil {
+		return ""
+	}
+	claim, err := readClaim(r, request.pairs)
+	if err != nil {
+		return ""
+	}
+	return claim.service
+}
+
 // checkScope holds the credential scope against this server and the request's
 // own date. The wording is AWS's ("Troubleshoot signed requests for AWS APIs",
 // IAM User Guide).
@@ -23,7 +40,7 @@ func (v *Verifier) checkScope(c *claim) error {
 	switch stamp := c.when.Format(timestampFormat); {
 	case c.terminator != terminator:
 		return badScope("Credential should be scoped with a valid terminator: '%s'.", terminator)
-	case c.region != v.config.Region:
+	case c.region != v.config.Region && !slices.Contains(v.config.OtherRegions, c.region):
 		return badScope("Credential should be scoped to a valid region.")
 	case c.service != v.config.Service:
 		return badScope("Credential should be scoped to correct service: '%s'.", v.config.Service)

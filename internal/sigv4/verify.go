@@ -59,10 +59,14 @@ type Keys interface {
 // Config is what a Verifier is made of. Region, Service, Clock, Keys and
 // MaxBody are needed.
 type Config struct {
-	Region  string // the only region a scope may name: "us-east-1"
+	Region  string // the region a scope may name: "us-east-1"
 	Service string // the only service a scope may name: "healthlake"
 	Clock   func() time.Time
 	Keys    Keys
+
+	// OtherRegions are further regions that a scope may name; AWS's global
+	// services are signed for us-east-1 wherever they stand.
+	OtherRegions []string
 
 	// MaxSkew bounds the difference between a client's clock and ours; 0 is
 	// MaxSkewDefault.

@@ -31,7 +31,7 @@ var floors = []struct {
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda"}},
 	{"interactions and bulk", []string{"internal/interaction", "internal/bulk"}},
 	{"control plane's domain", []string{"internal/datastore"}},
-	{"wires: they translate, and decide nothing", []string{"internal/fhirapi", "internal/awsapi"}},
+	{"wires: they translate, and decide nothing", []string{"internal/fhirapi", "internal/awsapi", "internal/awsquery"}},
 	{"the door", []string{"internal/gateway"}},
 	{"cmd: the only place that knows everything", []string{"cmd/tarn"}},
 }
