@@ -34,6 +34,7 @@ type sessions struct {
 	validator  *validate.Validator
 	statements *interaction.Statements
 	later      *transactions
+	bulk       *bulkJobs
 
 	mu         sync.Mutex
 	extractors map[string]extractor // by data store id
@@ -53,7 +54,7 @@ func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func
 		StoreID: id, Store: lease.Store, Grant: search.Everything(), Registry: s.registry,
 		Extractor: s.extractor(id, lease.Store), Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
-		Validator: s.validator, Statements: s.statements, Later: later{s.later, id},
+		Validator: s.validator, Statements: s.statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id},
 	}, nil
 }
 

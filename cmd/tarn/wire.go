@@ -109,11 +109,13 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 			authority.Forget(id)
 			shared.forget(id)
 			shared.later.forgot.Delete(id)
+			shared.bulk.forgot.Delete(id)
 		},
 	})
 	closing.add(func() error { plane.Close(); return nil })
 	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
 	queue.Register(kindTransaction, shared.later)
+	shared.bulk = newBulkJobs(queue, system, plane, shared)
 	recorder, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err

@@ -30,7 +30,9 @@ var offered = map[string][]struct{ method, path, action string }{
 	"history-system": {{"GET", "/_history", "GetFullHistory"}},
 	// Not in the statement's lists, but offered to everybody.
 	"": {{"GET", "/metadata", "GetCapabilities"}, {"GET", "/.well-known/smart-configuration", "Discovery"},
-		{"GET", "/Transaction/1", "ReadResource"}},
+		{"GET", "/Transaction/1", "ReadResource"}, {"GET", "/$bulk-delete/1", "DescribeFHIRBulkDeleteJob"},
+		{"GET", "/$erase/1", "DescribeFHIRBulkDeleteJob"}, {"GET", "/$purge/1", "DescribeFHIRBulkDeleteJob"},
+		{"GET", "/$bulk-patch/1", "DescribeFHIRBulkPatchJob"}},
 }
 
 // The statement says what is routed, and nothing else (R4

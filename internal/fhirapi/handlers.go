@@ -278,9 +278,12 @@ func (x *exchange) operate() error {
 	if last > 1 {
 		req.ID = x.path[1]
 	}
-	body, err := x.Session.Operate(x.r.Context(), x.path[last], req)
+	body, started, err := x.Session.Operate(x.r.Context(), x.path[last], req)
 	if err != nil {
 		return err
+	}
+	if started != nil {
+		return x.started(started)
 	}
 	return x.body(http.StatusOK, body)
 }

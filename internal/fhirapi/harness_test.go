@@ -39,6 +39,7 @@ type server struct {
 	grant   *search.Grant
 	smart   string
 	later   interaction.Later
+	jobs    interaction.Jobs
 	entries interaction.EntryLimits
 	most    int  // bytes of a resource
 	check   bool // whether what is written is validated, at the level strict
@@ -110,7 +111,7 @@ func (s *server) bare() *interaction.Session {
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
-		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Entries: s.entries, MaxResource: s.most,
+		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Jobs: s.jobs, Entries: s.entries, MaxResource: s.most,
 		Clock: func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) },
 		NewID: func() (string, error) {
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)), nil

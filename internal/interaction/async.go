@@ -280,31 +280,12 @@ const forgetPage = 100
 
 // ForgetTransactions drops the answers of transactions that ended before a time.
 func (s *Session) ForgetTransactions(ctx context.Context, before time.Time) error {
-	view, err := s.Store.View(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer view.Close()
-	for q := (store.HistoryQuery{Types: []plan.Type{TypeTransaction}, High: before, Limit: forgetPage}); ; {
-		page, err := view.History(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, rec := range page.Records {
-			if err := s.forget(ctx, rec, before); err != nil {
-				return err
-			}
-		}
-		if page.Next == nil {
-			return nil
-		}
-		q.After = page.Next
-	}
+	return s.eachOld(ctx, TypeTransaction, before, func(id string) error { return s.forget(ctx, id, before) })
 }
 
 // forget drops a transaction, if it ended before.
-func (s *Session) forget(ctx context.Context, old store.Record, before time.Time) error {
-	t, rec, err := s.openTask(ctx, old.Key.ID)
+func (s *Session) forget(ctx context.Context, id string, before time.Time) error {
+	t, rec, err := s.openTask(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		return nil // an earlier version of it came by
 	}

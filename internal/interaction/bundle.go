@@ -255,7 +255,7 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 	case t.version != "":
 		v, err = s.Vread(ctx, t.typ, t.id, t.version)
 	case t.in != "" && strings.HasPrefix(t.typ, "$"):
-		body, err = s.Operate(ctx, t.typ, OperationRequest{Type: t.in, ID: t.id, Pairs: pairs})
+		body, _, err = s.Operate(ctx, t.typ, OperationRequest{Type: t.in, ID: t.id, Pairs: pairs})
 	case t.id != "" && t.in == "":
 		v, err = s.Read(ctx, t.typ, t.id)
 	default:

@@ -23,6 +23,15 @@ type Operation struct {
 	// Run carries it out and gives the answer's JSON. Called by GET it changes
 	// nothing.
 	Run func(ctx context.Context, s *Session, req OperationRequest) ([]byte, error)
+	// Start, instead of Run, begins a job that goes on behind the request.
+	Start func(ctx context.Context, s *Session, req OperationRequest) (*Started, error)
+}
+
+// Started tells of a job that was begun (202).
+type Started struct {
+	Poll string // where it is asked about, below the store's base: "$erase/{id}"
+	Body []byte // JSON
+	FHIR bool   // Body is a resource
 }
 
 // Level is where an operation is called: several in an Operation, one in a
@@ -62,6 +71,10 @@ func (r OperationRequest) pairs() ([]search.Pair, error) {
 
 const definitions = "http://hl7.org/fhir/OperationDefinition/"
 
+// healthlakeDefinitions is for HealthLake's own operations, which have no
+// published definition: names in the space of its extensions.
+const healthlakeDefinitions = "http://healthlake.amazonaws.com/fhir/OperationDefinition/"
+
 // Operations lists what is offered.
 func Operations() []Operation { return slices.Clone(operations) }
 
@@ -84,6 +97,14 @@ var operations = []Operation{
 		Definition: definitions + "Resource-meta-add", Run: metaAdd},
 	{Name: "$meta-delete", Levels: OnInstance, Action: "UpdateResource", Changes: true,
 		Definition: definitions + "Resource-meta-delete", Run: metaDelete},
+	{Name: "$bulk-delete", Levels: OnType, Action: "StartFHIRBulkDeleteJob", Changes: true,
+		Definition: healthlakeDefinitions + "bulk-delete", Start: bulkDelete},
+	{Name: "$erase", Levels: OnInstance, Action: "DeleteResource", Changes: true,
+		Definition: healthlakeDefinitions + "erase", Start: erase},
+	{Name: "$purge", Types: []string{"Patient"}, Levels: OnInstance, Action: "StartFHIRBulkDeleteJob", Changes: true,
+		Definition: healthlakeDefinitions + "purge", Start: purge},
+	{Name: "$bulk-patch", Levels: OnSystem, Action: "StartFHIRBulkPatchJob", Changes: true,
+		Definition: healthlakeDefinitions + "bulk-patch", Start: bulkPatch},
 }
 
 // FindOperation finds an operation at a level of a type.
@@ -97,16 +118,22 @@ func FindOperation(level Level, typ, name string) (*Operation, bool) {
 	return nil, false
 }
 
-// Operate carries out an operation.
-func (s *Session) Operate(ctx context.Context, name string, req OperationRequest) ([]byte, error) {
+// Operate carries out an operation, or starts it: then the answer is nil and
+// there is a Started.
+func (s *Session) Operate(ctx context.Context, name string, req OperationRequest) ([]byte, *Started, error) {
 	o, ok := FindOperation(req.level(), req.Type, name)
 	if !ok {
-		return nil, &fault.Error{Kind: fault.NotFound, Op: "interaction.Operate", Subject: cutText(name), Detail: "no such operation on " + cutText(req.Type)}
+		return nil, nil, &fault.Error{Kind: fault.NotFound, Op: "interaction.Operate", Subject: cutText(name), Detail: "no such operation on " + cutText(req.Type)}
 	}
 	if o.Changes && !req.Post {
-		return nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "interaction.Operate", Subject: "POST", Detail: name + " changes the resource"}
+		return nil, nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "interaction.Operate", Subject: "POST", Detail: name + " changes the resource"}
 	}
-	return o.Run(ctx, s, req)
+	if o.Start != nil {
+		started, err := o.Start(ctx, s, req)
+		return nil, started, err
+	}
+	body, err := o.Run(ctx, s, req)
+	return body, nil, err
 }
 
 // convert gives back the resource that came (R4 resource-operation-convert.html):

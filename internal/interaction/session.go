@@ -67,6 +67,7 @@ type Session struct {
 	Lenient     bool                   // Prefer: handling=lenient
 	Entries     EntryLimits
 	MaxResource int         // bounds one resource in bytes of JSON; 0 is MaxResource
+	Jobs        Jobs        // carries out bulk jobs; nil: the operations that need it are refused
 	Later       Later       // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements  *Statements // keeps capability statements between sessions; nil: they are made each time
 	Whole       bool        // Prefer: return=representation for the entries of bundles

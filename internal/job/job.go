@@ -173,11 +173,17 @@ func (q *Queue) Register(kind string, r Runner) { q.runners[kind] = r }
 // Op makes a job and the op that submits it, for a commit together with what it
 // is about; after the commit the caller calls Began.
 func (q *Queue) Op(kind, datastore string, input any) (Job, store.Op, error) {
+	return q.OpAs(q.NewID(), kind, datastore, input)
+}
+
+// OpAs is Op for a job whose id is given; the commit fails with *store.Unmet when
+// the id is taken.
+func (q *Queue) OpAs(id, kind, datastore string, input any) (Job, store.Op, error) {
 	raw, err := json.Marshal(input)
 	if err != nil {
 		return Job{}, store.Op{}, fault.Wrap(fault.Internal, "job.Op", err)
 	}
-	j := Job{ID: q.NewID(), Kind: kind, Datastore: datastore, Status: Submitted, SubmittedAt: q.Clock(), Input: raw}
+	j := Job{ID: id, Kind: kind, Datastore: datastore, Status: Submitted, SubmittedAt: q.Clock(), Input: raw}
 	op, err := jobs.Put(j.ID, &j, store.Condition{Kind: store.Never})
 	return j, op, err
 }
