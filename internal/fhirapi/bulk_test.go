@@ -1,14 +1,20 @@
 package fhirapi_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -48,12 +54,9 @@ func (s *server) finish(t *testing.T, q *jobsByHand, poll string) answer {
 	return s.must(t, "GET", poll, "")
 }
 
-const bulkEngines = "memory disk"
-
 func eachEngine(t *testing.T, test func(t *testing.T, s *server, q *jobsByHand)) {
-	for name := range strings.FieldsSeq(bulkEngines) {
+	for name, open := range map[string]func(testing.TB) *server{"memory": newServer, "disk": onDisk} {
 		t.Run(name, func(t *testing.T) {
-			open := map[string]func(testing.TB) *server{"memory": newServer, "disk": onDisk}[name]
 			s, q := withJobs(open(t))
 			test(t, s, q)
 		})
@@ -398,5 +401,48 @@ func TestBulkJobsAskForTheWholeType(t *testing.T) {
 	s.start(t, "/Organization/$bulk-delete?deleteAuditEvent=false", "")
 	if len(q.ids) != 2 {
 		t.Errorf("%d jobs", len(q.ids))
+	}
+}
+
+// After a hard deletion, not even the store's own key finds a byte of what was
+// purged in the files.
+func TestHardDeletionLeavesNoBytes(t *testing.T) {
+	root := t.TempDir()
+	s, q := withJobs(embeddedIn(t, root, ticking()))
+	for _, version := range [][2]string{{"gone", "Ulmenhain"}, {"gone", "Birkenau"}, {"kept", "Zypressental"}} {
+		s.must(t, "PUT", "/Patient/"+version[0], `{"resourceType":"Patient","id":"`+version[0]+`","name":[{"family":"`+version[1]+`"}]}`)
+	}
+	s.finish(t, q, s.start(t, "/Patient/gone/$erase", ""))
+	if err := s.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	key, err := seal.DataKeyFrom(bytes.Repeat([]byte{7}, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := seal.NewFS(vfs.Default, key)
+	folder := filepath.Join(root, "d", "db")
+	names, err := sealed.List(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, name := range names {
+		f, err := sealed.Open(filepath.Join(folder, name))
+		if err != nil {
+			continue // not a sealed file: the lock
+		}
+		content := make([]byte, 4<<20)
+		n, err := f.ReadAt(content, 0)
+		if err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		for _, word := range []string{"lmenhain", "irkenau", "ypressental"} {
+			found[word] = found[word] || bytes.Contains(bytes.ToLower(content[:n]), []byte(word))
+		}
+		f.Close()
+	}
+	if found["lmenhain"] || found["irkenau"] || !found["ypressental"] {
+		t.Errorf("found: %v", found)
 	}
 }

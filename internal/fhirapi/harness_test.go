@@ -68,7 +68,12 @@ func onDisk(t testing.TB) *server { return embedded(t, ticking()) }
 
 func embedded(t testing.TB, clock func() time.Time) *server {
 	t.Helper()
-	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	return embeddedIn(t, t.TempDir(), clock)
+}
+
+func embeddedIn(t testing.TB, root string, clock func() time.Time) *server {
+	t.Helper()
+	engine, err := lsm.New(lsm.Options{Root: root, Clock: clock, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
