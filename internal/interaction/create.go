@@ -31,7 +31,7 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayMake(t, search.Create); err != nil {
+	if _, err := s.granted(t, search.Create); err != nil {
 		return nil, err
 	}
 	doc, err := s.parse(req.Body, req.Type)
@@ -47,7 +47,7 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 	if err != nil {
 		return nil, err
 	}
-	c := creation{Session: s, ops: []store.Op{op}, issues: issues}
+	c := creation{Session: s, ops: []store.Op{op}, draft: s.draft(op, doc.Root()), issues: issues}
 	if err := c.conditions(req); err != nil {
 		return nil, err
 	}
@@ -58,6 +58,7 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 type creation struct {
 	*Session
 	ops    []store.Op // the resource; with an idempotency key, its document first
+	draft  *draft
 	issues []fault.Issue
 }
 
@@ -79,18 +80,23 @@ func (c *creation) conditions(req CreateRequest) error {
 }
 
 func (c *creation) carryOut(ctx context.Context) (*Version, error) {
-	last := len(c.ops) - 1
 	for range maxRaces {
-		out, err := c.Store.Commit(ctx, c.ops)
+		guard, err := c.holdNow(ctx, c.draft, search.Create)
+		if err != nil {
+			return nil, err
+		}
+		ops := guarded(guard, c.ops...)
+		last := len(ops) - 1
+		out, err := c.Store.Commit(ctx, ops)
 		failed, no := unmet(err)
 		switch {
 		case err == nil:
-			v := c.made(c.ops[last], out[last])
+			v := c.made(ops[last], out[last])
 			v.Issues = c.issues
 			return v, nil
 		case !no:
 			return nil, err
-		case failed.Op < last:
+		case failed.Op < last && ops[failed.Op].Kind == store.Put:
 			return nil, c.duplicate(ctx, c.ops[0].Key)
 		case len(failed.Matched) > 1:
 			return nil, manyMatch()
@@ -121,6 +127,9 @@ func manyMatch() error {
 // criteria compiles the criteria of a conditional interaction: unknown
 // parameters and empty criteria are refused, whatever handling asks for.
 func (s *Session) criteria(t plan.Type, query string) (*plan.Plan, error) {
+	if _, err := s.granted(t, search.Search); err != nil {
+		return nil, err
+	}
 	pairs, err := search.ParsePairs(strings.TrimPrefix(query, "?"))
 	if err != nil {
 		return nil, err

@@ -113,7 +113,7 @@ func (s *Session) deleteMatch(ctx context.Context, where *plan.Plan, match Match
 		return nil, err
 	}
 	op.If = append([]store.Condition{{Kind: store.Matches, Plan: where, Keys: found}}, op.If...)
-	v, err := s.commitOne(ctx, op, nil)
+	v, err := s.commitHeld(ctx, op, nil, nil)
 	failed, no := unmet(err)
 	switch {
 	case !no || failed.Condition == 0:

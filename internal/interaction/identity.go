@@ -89,7 +89,8 @@ func (t *txn) mayWrite(w *write) (plan.Type, error) {
 	}
 	switch w.method {
 	case "POST":
-		return typ, t.mayMake(typ, search.Create)
+		_, err = t.granted(typ, search.Create)
+		return typ, err
 	case "DELETE":
 		_, err = t.granted(typ, search.Delete)
 		return typ, keep(err, t.changeable(typ))
@@ -211,7 +212,7 @@ func (t *txn) resolveWhere(ctx context.Context, w *write, typ plan.Type) error {
 		w.key, err = t.conditionalTarget(typ, l.keys, bodyID)
 		w.absent = len(l.keys) == 0 && bodyID != ""
 		if len(l.keys) == 0 {
-			l.made = w
+			l.made, w.access = w, t.making(typ, bodyID)
 		}
 		return err
 	case len(l.keys) == 1:

@@ -7,6 +7,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/patch"
+	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -38,7 +39,7 @@ func (s *Session) Patch(ctx context.Context, typ, id string, operations PatchBod
 func (s *Session) patchKey(ctx context.Context, key plan.Key, p patch.Patch, match Match) (*Version, error) {
 	for range maxRaces {
 		v, err := s.patchOne(ctx, key, p, match)
-		if _, again := unmet(err); !again {
+		if !again(err) {
 			return v, err
 		}
 	}
@@ -70,7 +71,7 @@ func (s *Session) PatchWhere(ctx context.Context, typ, criteria string, operatio
 			return nil, manyMatch()
 		}
 		v, err := s.patchOne(ctx, found[0], p, match, store.Condition{Kind: store.Matches, Plan: where, Keys: found})
-		if _, again := unmet(err); !again {
+		if !again(err) {
 			return v, err
 		}
 	}
@@ -94,7 +95,7 @@ func (s *Session) readPatch(t plan.Type, operations PatchBody) (patch.Patch, err
 	return patch.ParseFHIRPath(doc.Root())
 }
 
-// patchOne is one attempt: *store.Unmet when another writer came first.
+// patchOne is one attempt: worth another (again) when another writer came first.
 func (s *Session) patchOne(ctx context.Context, key plan.Key, p patch.Patch, match Match, conditions ...store.Condition) (*Version, error) {
 	view, err := s.Store.View(ctx, "")
 	if err != nil {
@@ -115,7 +116,11 @@ func (s *Session) patchOne(ctx context.Context, key plan.Key, p patch.Patch, mat
 	if err != nil {
 		return nil, placeless(err)
 	}
-	return s.commitOne(ctx, op, issues)
+	guard, err := s.hold(ctx, view, s.draft(op, doc.Root()), search.Update, nil)
+	if err != nil {
+		return nil, err
+	}
+	return s.commitHeld(ctx, op, issues, guard)
 }
 
 // patchable reads what a patch applies to and holds it against If-Match.

@@ -11,6 +11,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/patch"
+	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -51,6 +52,8 @@ type write struct {
 	old     *Version    // PATCH: what it applies to
 	patch   patch.Patch // PATCH
 	op      store.Op
+	access  search.Access // that the grant must allow: 0 as the method says
+	draft   *draft        // what op makes; nil for deletes
 	issues  []fault.Issue // of the resource, that do not forbid it
 	// ours is how many of op's conditions, from the first, are the server's own:
 	// when one of these fails, others wrote in between and the attempt is
@@ -84,7 +87,7 @@ func (s *Session) attempt(ctx context.Context, entries []*entry) ([]fhir.BundleE
 		Session: s, view: view, taken: map[plan.Key]*write{}, lookups: map[string]*lookup{},
 		ids: map[string]string{}, conditional: map[string]string{},
 	}
-	for _, step := range []func(context.Context, []*entry) error{t.identify, t.findReferences, t.tryReads, t.prepare, t.commit} {
+	for _, step := range []func(context.Context, []*entry) error{t.identify, t.findReferences, t.tryReads, t.prepare, t.enclose, t.commit} {
 		if err := step(ctx, entries); err != nil {
 			return nil, err
 		}
@@ -167,10 +170,48 @@ func (t *txn) prepareOne(ctx context.Context, w *write) (err error) {
 	defer doc.Release()
 	tag, conditions := t.conditions(w)
 	w.op, w.issues, err = t.put(ctx, w.key, doc, tag, conditions...)
+	if err == nil {
+		w.draft = t.draft(w.op, doc.Root())
+	}
 	if err != nil && len(fault.From(err).Place) > 0 {
 		return t.asSent(ctx, w, err)
 	}
 	return err
+}
+
+// enclose holds what is written against the grant; the commit checks it again.
+func (t *txn) enclose(ctx context.Context, _ []*entry) error {
+	if t.Grant.Unbounded() {
+		return nil
+	}
+	drafts := map[plan.Key]*draft{}
+	for _, w := range t.writes {
+		if !w.nothing && !w.found {
+			drafts[w.key] = w.draft
+		}
+	}
+	for _, w := range t.writes {
+		if w.draft == nil {
+			continue
+		}
+		guard, err := t.hold(ctx, t.view, w.draft, w.needs(), drafts)
+		if err != nil {
+			return w.in(err)
+		}
+		t.checks = append(t.checks, guard...)
+	}
+	return nil
+}
+
+// needs is the access that an entry's write asks of the grant.
+func (w *write) needs() search.Access {
+	switch {
+	case w.access != 0:
+		return w.access
+	case w.method == "POST":
+		return search.Create
+	}
+	return search.Update
 }
 
 // content is the resource that an entry writes, its references rewritten.

@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -33,13 +34,23 @@ func (s *Session) Update(ctx context.Context, typ, id string, body []byte, match
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.commitOne(ctx, op, issues)
-	return v, matchFault(err)
+	d := s.draft(op, doc.Root())
+	for range maxRaces {
+		guard, err := s.holdNow(ctx, d, search.Update)
+		if err != nil {
+			return nil, err
+		}
+		v, err := s.commitHeld(ctx, op, issues, guard)
+		if !errors.Is(err, errMoved) {
+			return v, matchFault(err)
+		}
+	}
+	return nil, raced()
 }
 
 // mayChange refuses updates that the grant or the type does not allow.
 func (s *Session) mayChange(t plan.Type) error {
-	if err := s.mayMake(t, search.Update); err != nil {
+	if _, err := s.granted(t, search.Update); err != nil {
 		return err
 	}
 	return s.changeable(t)
@@ -90,14 +101,15 @@ func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []
 	}
 	for range maxRaces {
 		v, err := s.updateMatch(ctx, t, where, doc, id, match)
-		if _, again := unmet(err); !again {
+		if !again(err) {
 			return v, err
 		}
 	}
 	return nil, raced()
 }
 
-// updateMatch is one attempt: *store.Unmet when the match changed meanwhile.
+// updateMatch is one attempt: worth another (again) when the match or what the
+// grant looks at changed meanwhile.
 func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan, doc *fhir.Document, id string, match Match) (*Version, error) {
 	found, err := s.matches(ctx, where)
 	if err != nil {
@@ -115,7 +127,15 @@ func (s *Session) updateMatch(ctx context.Context, t plan.Type, where *plan.Plan
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.commitOne(ctx, op, issues)
+	access := search.Update
+	if len(found) == 0 {
+		access = s.making(t, id)
+	}
+	guard, err := s.holdNow(ctx, s.draft(op, doc.Root()), access)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.commitHeld(ctx, op, issues, guard)
 	failed, ok := unmet(err)
 	switch {
 	case !ok || failed.Condition == 0:

@@ -93,27 +93,6 @@ func (s *Session) granted(t plan.Type, access search.Access) (plan.Node, error) 
 	return where, nil
 }
 
-// mayMake refuses new content outside the grant. A grant with conditions cannot
-// be held against content that is not stored yet: it is refused.
-func (s *Session) mayMake(t plan.Type, access search.Access) error {
-	where, err := s.granted(t, access)
-	if err == nil && where != nil {
-		err = &fault.Error{Kind: fault.Forbidden, Op: "interaction.mayMake", Subject: s.Registry.Name(t)}
-	}
-	return err
-}
-
-// commitOne commits one op and gives its version, with the issues put found.
-func (s *Session) commitOne(ctx context.Context, op store.Op, issues []fault.Issue) (*Version, error) {
-	out, err := s.Store.Commit(ctx, []store.Op{op})
-	if err != nil {
-		return nil, err
-	}
-	v := s.made(op, out[0])
-	v.Issues = issues
-	return v, nil
-}
-
 // made is the version that an op made.
 func (s *Session) made(op store.Op, out store.Outcome) *Version {
 	v := &Version{
