@@ -1,9 +1,10 @@
 // Package job is durable work: what is submitted is carried out, also when the
 // server dies in the middle.
 //
-//	Op + commit → SUBMITTED → IN_PROGRESS → COMPLETED | COMPLETED_WITH_ERRORS | FAILED
-//	                              ↑ ↓
-//	              a passing fault, a crash, a stop: begun again from its checkpoint
+//	Submit, or Op + commit → SUBMITTED → QUEUED → IN_PROGRESS → COMPLETED | COMPLETED_WITH_ERRORS | FAILED
+//	                                                 ↑ ↓
+//	                                 a passing fault, a crash, a stop: begun again from its checkpoint
+//	Cancel → CANCEL_SUBMITTED → CANCEL_IN_PROGRESS → CANCEL_COMPLETED | CANCEL_FAILED
 //
 // A job is a document of the system store. A Queue runs it by the Runner that
 // is registered for its kind and keeps the checkpoints that the Runner makes.
@@ -11,7 +12,10 @@
 // every scanEvery after it, so that neither a crash between the commit of a job
 // and its beginning nor a commit of unknown outcome leaves it behind. One Queue
 // serves a system store at a time: the engine's own lock on the store sees to
-// that. Kinds are registered where the server is wired, never imported.
+// that. Kinds are registered where the server is wired, never imported. Which
+// jobs run side by side is decided by lanes (Lane), each in the order of
+// submission and fair between data stores, so that long jobs of one keep neither
+// those of another waiting nor the short ones of the server itself.
 package job
 
 import (
@@ -38,28 +42,41 @@ type Status string
 // The states.
 const (
 	Submitted           Status = "SUBMITTED"
+	Queued              Status = "QUEUED" // waits for others of its data store, or for a worker
 	InProgress          Status = "IN_PROGRESS"
 	Completed           Status = "COMPLETED"
 	CompletedWithErrors Status = "COMPLETED_WITH_ERRORS"
 	Failed              Status = "FAILED"
+	CancelSubmitted     Status = "CANCEL_SUBMITTED"
+	CancelInProgress    Status = "CANCEL_IN_PROGRESS"
+	CancelCompleted     Status = "CANCEL_COMPLETED"
+	CancelFailed        Status = "CANCEL_FAILED"
 )
+
+// unended are the states of jobs that will run again.
+var unended = []Status{Submitted, Queued, InProgress, CancelSubmitted, CancelInProgress}
 
 // Ended reports whether a job in this state will not run again.
 func (s Status) Ended() bool {
-	return s == Completed || s == CompletedWithErrors || s == Failed
+	return s != "" && !slices.Contains(unended, s)
 }
+
+func (s Status) canceling() bool { return s == CancelSubmitted || s == CancelInProgress }
 
 // Job is one piece of durable work.
 type Job struct {
 	ID          string
 	Kind        string // names the Runner: "datastore.provision"
 	Datastore   string // the data store it works for
+	Name        string `json:",omitempty"` // as its submitter calls it
+	Digest      string `json:",omitempty"` // of the submission, where it had a token
 	Status      Status
 	SubmittedAt time.Time
 	EndedAt     time.Time       `json:",omitzero"`
 	Attempts    int             // how often it was begun
 	Input       json.RawMessage `json:",omitempty"` // what was asked, of the kind's own shape
 	Checkpoint  json.RawMessage `json:",omitempty"` // how far it came, of the kind's own shape
+	Progress    json.RawMessage `json:",omitempty"` // what it reports, of the kind's own shape
 	Message     string          `json:",omitempty"` // why it failed
 }
 
@@ -73,24 +90,82 @@ type Runner interface {
 	Fail(ctx context.Context, run *Run, cause error) error
 }
 
+// Canceler is a Runner whose jobs can be canceled. Cancel is called when the job
+// no longer runs, and leaves things as a canceled job shall; like Run it may be
+// called again. An error that is not passing ends the job in CANCEL_FAILED.
+type Canceler interface {
+	Cancel(ctx context.Context, run *Run) error
+}
+
 // Run is one attempt at a job.
 type Run struct {
 	Job   Job
 	queue *Queue
+
+	mu       sync.Mutex
+	report   func() any
+	ended    Status
+	message  string
+	advanced bool // since the attempt began
 }
 
-// Checkpoint keeps how far the job came, durably.
+// Report says what the job's progress is asked from while it runs; it is called
+// from any goroutine, and its answer marshaled.
+func (r *Run) Report(progress func() any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report = progress
+}
+
+// progress is what the job reports now, nil when it does not.
+func (r *Run) progress() json.RawMessage {
+	r.mu.Lock()
+	report := r.report
+	r.mu.Unlock()
+	if report == nil {
+		return nil
+	}
+	raw, err := json.Marshal(report())
+	if err != nil {
+		return nil // the one before stands
+	}
+	return raw
+}
+
+// End says in which state the job ends when Run returns nil, and why; without it
+// that is COMPLETED.
+func (r *Run) End(as Status, message string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended, r.message = as, message
+}
+
+// Checkpoint keeps how far the job came and what it reports, durably. A job that
+// comes to a checkpoint has its passing faults counted from the beginning.
 func (r *Run) Checkpoint(ctx context.Context, state any) error {
 	raw, err := json.Marshal(state)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "job.Checkpoint", err)
 	}
-	_, err = jobs.Update(ctx, r.queue.system, r.Job.ID, func(j *Job) error {
-		j.Checkpoint = raw
+	return r.keep(ctx, raw)
+}
+
+// Note keeps what the job reports, durably, with the checkpoint there is.
+func (r *Run) Note(ctx context.Context) error { return r.keep(ctx, r.Job.Checkpoint) }
+
+func (r *Run) keep(ctx context.Context, checkpoint json.RawMessage) error {
+	progress := r.progress()
+	_, err := jobs.Update(ctx, r.queue.system, r.Job.ID, func(j *Job) error {
+		j.Checkpoint = checkpoint
+		if progress != nil {
+			j.Progress = progress
+		}
 		return nil
 	})
 	if err == nil {
-		r.Job.Checkpoint = raw
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.Job.Checkpoint, r.advanced = checkpoint, true
 	}
 	return err
 }
@@ -100,14 +175,21 @@ const (
 	entryStatus uint16 = 1 + iota
 	entryDatastore
 	entrySubmitted
+	entryKind
+	entryName
 )
 
 var jobs = record.Kind[Job]{Type: record.TypeJob, Entries: func(j *Job) []plan.Entry {
-	return []plan.Entry{
+	entries := []plan.Entry{
 		record.Text(entryStatus, string(j.Status)),
 		record.Text(entryDatastore, j.Datastore),
 		record.Time(entrySubmitted, j.SubmittedAt),
+		record.Text(entryKind, j.Kind),
 	}
+	if j.Name != "" {
+		entries = append(entries, record.Text(entryName, j.Name))
+	}
+	return entries
 }}
 
 // How a passing fault is tried again: after firstRetry, doubled up to
@@ -125,7 +207,7 @@ const scanEvery = 30 * time.Second
 // Options are what a Queue needs.
 type Options struct {
 	System  store.Store
-	Workers int // jobs side by side, at least 1
+	Workers int // jobs side by side of the kinds without a lane, at least 1
 	NewID   func() string
 	Clock   func() time.Time
 	Log     *slog.Logger
@@ -137,14 +219,31 @@ type Options struct {
 type Queue struct {
 	Options
 	system  store.Store
-	runners map[string]Runner
-	slots   chan struct{}
+	runners map[string]registered
+	lanes   map[string]*lane
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	running context.Context // nil before Start and after Stop
 	stop    context.CancelFunc
-	under   map[string]bool // ids of the jobs under way
+	under   map[string]*underway // by job id
+	ended   map[Stat]int64       // Count is 0 in the keys
+}
+
+// registered is a kind's runner and the lane it takes.
+type registered struct {
+	Runner
+	lane *lane
+}
+
+// underway is a job that is being carried out, or waits for its turn.
+type underway struct {
+	id     string
+	kind   string
+	run    *Run
+	turn   *ticket
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 }
 
 // NewQueue makes a queue that runs nothing until Start.
@@ -152,9 +251,10 @@ func NewQueue(o Options) *Queue {
 	if o.Pause == nil {
 		o.Pause = pause
 	}
+	own := newLane(Lane{Workers: o.Workers})
 	return &Queue{
-		Options: o, system: o.System, runners: map[string]Runner{},
-		slots: make(chan struct{}, max(1, o.Workers)), under: map[string]bool{},
+		Options: o, system: o.System, runners: map[string]registered{},
+		lanes: map[string]*lane{"": own}, under: map[string]*underway{}, ended: map[Stat]int64{},
 	}
 }
 
@@ -167,8 +267,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Register names the runner of a kind; all kinds are registered before Start.
-func (q *Queue) Register(kind string, r Runner) { q.runners[kind] = r }
+// Register names the runner of a kind, in the lane of the kinds that are the
+// server's own; all kinds are registered before Start.
+func (q *Queue) Register(kind string, r Runner) {
+	q.runners[kind] = registered{r, q.lanes[""]}
+}
+
+// RegisterIn is Register in a lane; kinds that name the same lane share it, as it
+// was first given.
+func (q *Queue) RegisterIn(l Lane, kind string, r Runner) {
+	if q.lanes[l.Name] == nil {
+		q.lanes[l.Name] = newLane(l)
+	}
+	q.runners[kind] = registered{r, q.lanes[l.Name]}
+}
 
 // Op makes a job and the op that submits it, for a commit together with what it
 // is about; after the commit the caller calls Began.
@@ -193,17 +305,42 @@ func (q *Queue) OpAs(id, kind, datastore string, input any) (Job, store.Op, erro
 func (q *Queue) Began(j Job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.running == nil || q.under[j.ID] {
+	if q.running == nil || q.under[j.ID] != nil {
 		return
 	}
-	q.under[j.ID] = true
+	u := &underway{id: j.ID, kind: j.Kind, run: &Run{Job: j, queue: q}}
+	u.ctx, u.cancel = context.WithCancelCause(q.running)
+	if r, known := q.runners[j.Kind]; known {
+		u.turn = r.lane.line(j) // in order, here: not when the goroutine comes to it
+	}
+	q.under[j.ID] = u
 	q.wg.Add(1)
-	go q.work(q.running, j)
+	go q.work(q.running, u)
 }
 
-// Get reads a job.
+// Get reads a job; the progress of one under way is that of this moment.
 func (q *Queue) Get(ctx context.Context, id string) (*Job, error) {
-	return jobs.Get(ctx, q.system, id)
+	j, err := jobs.Get(ctx, q.system, id)
+	if err == nil {
+		q.enliven(j)
+	}
+	return j, err
+}
+
+// enliven gives a job the progress that it reports right now.
+func (q *Queue) enliven(j *Job) {
+	if j.Status.Ended() {
+		return
+	}
+	q.mu.Lock()
+	u := q.under[j.ID]
+	q.mu.Unlock()
+	if u == nil {
+		return
+	}
+	if progress := u.run.progress(); progress != nil {
+		j.Progress = progress
+	}
 }
 
 // Open lists a data store's jobs that have not ended.
@@ -212,7 +349,10 @@ func (q *Queue) Open(ctx context.Context, datastore string) ([]*Job, error) {
 }
 
 func (q *Queue) unfinished(ctx context.Context, of ...plan.Node) ([]*Job, error) {
-	open := plan.Or{record.Is(entryStatus, string(Submitted)), record.Is(entryStatus, string(InProgress))}
+	var open plan.Or
+	for _, status := range unended {
+		open = append(open, record.Is(entryStatus, string(status)))
+	}
 	return jobs.All(ctx, q.system, plan.And(append(of, open)))
 }
 
@@ -271,8 +411,8 @@ func (q *Queue) scanning(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := q.Scan(ctx); err != nil && ctx.Err() == nil {
-				q.Log.Warn("looking for unfinished jobs", "error", err)
+			if err := errors.Join(q.Scan(ctx), q.forgetOld(ctx)); err != nil && ctx.Err() == nil {
+				q.Log.Warn("looking for unfinished and old jobs", "error", err)
 			}
 		}
 	}
@@ -295,36 +435,56 @@ func (q *Queue) Stop() {
 var errUntouched = errors.New("job: left for the next scan")
 
 // work carries one job to its end, or to the queue's.
-func (q *Queue) work(ctx context.Context, j Job) {
+func (q *Queue) work(ctx context.Context, u *underway) {
 	defer q.wg.Done()
-	defer q.leave(j.ID)
-	run := &Run{Job: j, queue: q}
-	err := q.attempts(ctx, run)
-	if ctx.Err() != nil || run.Job.Status.Ended() {
-		return
-	}
-	if !errors.Is(err, errUntouched) {
+	defer q.leave(u)
+	run := u.run
+	err := q.carryOut(u)
+	if errors.Is(context.Cause(u.ctx), errCanceled) || errors.Is(err, errCanceled) {
+		err = q.canceled(ctx, u)
+	} else if ctx.Err() == nil && !run.Job.Status.Ended() && !errors.Is(err, errUntouched) {
 		err = q.end(ctx, run, err)
 	}
 	if err != nil && ctx.Err() == nil {
-		q.Log.Error("job is left for the next scan", "job", j.ID, "kind", j.Kind, "error", err)
+		q.Log.Error("job is left for the next scan", "job", run.Job.ID, "kind", run.Job.Kind, "error", err)
 	}
 }
 
-func (q *Queue) leave(id string) {
+func (q *Queue) leave(u *underway) {
+	u.cancel(nil)
+	if u.turn != nil {
+		u.turn.leave()
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.under, id)
+	delete(q.under, u.id)
 }
 
-func (q *Queue) attempts(ctx context.Context, run *Run) error {
-	runner, known := q.runners[run.Job.Kind]
-	if !known {
-		return fault.New(fault.Internal, "job.work", "no runner for jobs of kind %s", run.Job.Kind)
+func (q *Queue) carryOut(u *underway) error {
+	if u.run.Job.Status.canceling() {
+		return errCanceled
 	}
+	runner, known := q.runners[u.kind]
+	if !known {
+		return fault.New(fault.Internal, "job.work", "no runner for jobs of kind %s", u.kind)
+	}
+	if !u.turn.mine() && runner.lane.Waiting > 0 {
+		if err := q.queued(u.ctx, u.run); err != nil {
+			return err
+		}
+	}
+	return q.attempts(u.ctx, u.run, func() error { return q.attempt(u, runner) })
+}
+
+// attempts tries something, again when a passing fault was in the way. Progress
+// in between makes the count begin anew.
+func (q *Queue) attempts(ctx context.Context, run *Run, try func() error) error {
 	wait := firstRetry
 	for attempt := 1; ; attempt++ {
-		err := q.attempt(ctx, runner, run)
+		err := try()
+		if run.hasAdvanced() {
+			wait, attempt = firstRetry, 1
+		}
 		if err == nil || !Passing(err) || attempt == maxAttempts {
 			return err
 		}
@@ -337,19 +497,25 @@ func (q *Queue) attempts(ctx context.Context, run *Run) error {
 	}
 }
 
-// attempt is one run, for which the job holds one of the slots; a job that
+func (r *Run) hasAdvanced() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	advanced := r.advanced
+	r.advanced = false
+	return advanced
+}
+
+// attempt is one run, for which the job holds a place in its lane; a job that
 // waits to be tried again holds none.
-func (q *Queue) attempt(ctx context.Context, runner Runner, run *Run) error {
-	select {
-	case q.slots <- struct{}{}:
-		defer func() { <-q.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := q.begin(ctx, run); err != nil || run.Job.Status.Ended() {
+func (q *Queue) attempt(u *underway, runner Runner) error {
+	if err := u.turn.wait(u.ctx); err != nil {
 		return err
 	}
-	return guarded(func() error { return runner.Run(ctx, run) })
+	defer u.turn.leave()
+	if err := q.begin(u.ctx, u.run); err != nil || u.run.Job.Status.Ended() {
+		return err
+	}
+	return guarded(func() error { return runner.Run(u.ctx, u.run) })
 }
 
 // guarded turns a panic into an error: one job's mistake is not the server's
@@ -367,9 +533,12 @@ func guarded(f func() error) (err error) {
 // back of an older Scan, stays as it is; run.Job tells.
 func (q *Queue) begin(ctx context.Context, run *Run) error {
 	kept, err := jobs.Update(ctx, q.system, run.Job.ID, func(j *Job) error {
-		if j.Status.Ended() {
+		switch {
+		case j.Status.Ended():
 			run.Job = *j
 			return errUntouched
+		case j.Status.canceling():
+			return errCanceled
 		}
 		j.Status = InProgress
 		j.Attempts++
@@ -379,6 +548,8 @@ func (q *Queue) begin(ctx context.Context, run *Run) error {
 	case err == nil:
 		run.Job = *kept
 		return nil
+	case errors.Is(err, errCanceled):
+		return err
 	case run.Job.Status.Ended(), fault.Is(err, fault.NotFound):
 		run.Job.Status = Completed
 		return nil
@@ -395,13 +566,38 @@ func (q *Queue) end(ctx context.Context, run *Run, cause error) error {
 			}
 		}
 	}
+	status, message := run.outcome()
+	if cause != nil {
+		status, message = Failed, Reason(cause)
+	}
+	return q.conclude(ctx, run, status, message)
+}
+
+// outcome is how a job ends whose Run returned nil.
+func (r *Run) outcome() (Status, string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == "" {
+		return Completed, ""
+	}
+	return r.ended, r.message
+}
+
+// conclude writes the last state of a job.
+func (q *Queue) conclude(ctx context.Context, run *Run, status Status, message string) error {
+	progress := run.progress()
 	_, err := jobs.Update(ctx, q.system, run.Job.ID, func(j *Job) error {
-		j.Status, j.EndedAt = Completed, q.Clock()
-		if cause != nil {
-			j.Status, j.Message = Failed, Reason(cause)
+		j.Status, j.EndedAt, j.Message = status, q.Clock(), message
+		if progress != nil {
+			j.Progress = progress
 		}
 		return nil
 	})
+	if err == nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.ended[Stat{Kind: run.Job.Kind, State: string(status)}]++
+	}
 	return err
 }
 
