@@ -36,25 +36,35 @@ type bodies struct {
 	dicts Dictionaries // may be nil
 	mac   *seal.Authenticator
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	parsed map[uint64]*s2.Dict
+
+	rooms sync.Pool // *[]byte, to compress in
 }
 
 // macLabel derives the key of the MACs from a store's data key.
 const macLabel = "values mac"
 
 func newBodies(key seal.DataKey, dicts Dictionaries) *bodies {
-	return &bodies{dicts: dicts, mac: seal.NewAuthenticator(key.Derive(macLabel)), parsed: map[uint64]*s2.Dict{}}
+	return &bodies{
+		dicts: dicts, mac: seal.NewAuthenticator(key.Derive(macLabel)), parsed: map[uint64]*s2.Dict{},
+		rooms: sync.Pool{New: func() any { return new([]byte) }},
+	}
 }
 
 func (b *bodies) dict(number uint64) *s2.Dict {
 	if b.dicts == nil || number == 0 {
 		return nil
 	}
+	b.mu.RLock()
+	d, known := b.parsed[number]
+	b.mu.RUnlock()
+	if known {
+		return d
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d, known := b.parsed[number]
-	if !known {
+	if d, known = b.parsed[number]; !known {
 		d = s2.NewDict(b.dicts.Bytes(number))
 		b.parsed[number] = d
 	}
@@ -64,21 +74,40 @@ func (b *bodies) dict(number uint64) *s2.Dict {
 // minCompressed is the size below which S2 gains nothing on JSON, in bytes.
 const minCompressed = 48
 
-// pack compresses a body, into memory of its own.
+// pack compresses a body, into memory of its own and no more than it needs.
 func (b *bodies) pack(t plan.Type, body []byte) (packed []byte, how codec, dict uint64) {
-	if len(body) < minCompressed {
-		return append([]byte(nil), body...), codecRaw, 0
+	room := b.rooms.Get().(*[]byte)
+	packed, how, dict = b.packInto(room, t, body)
+	packed = append([]byte(nil), packed...)
+	if cap(*room) <= maxPackRoom {
+		b.rooms.Put(room)
 	}
+	return packed, how, dict
+}
+
+// maxPackRoom bounds the room that is kept for the next body, in bytes.
+const maxPackRoom = 1 << 20
+
+// packInto compresses a body into room, which it may replace by a larger one;
+// what it gives is valid until room is used again, or is body itself.
+func (b *bodies) packInto(room *[]byte, t plan.Type, body []byte) (packed []byte, how codec, dict uint64) {
+	if len(body) < minCompressed {
+		return body, codecRaw, 0
+	}
+	if n := s2.MaxEncodedLen(len(body)); n > cap(*room) {
+		*room = make([]byte, n)
+	}
+	*room = (*room)[:cap(*room)]
 	if b.dicts != nil {
 		dict = b.dicts.For(t)
 	}
 	if d := b.dict(dict); d != nil {
-		packed, how = d.Encode(nil, body), codecDict
+		packed, how = d.Encode(*room, body), codecDict
 	} else {
-		packed, how, dict = s2.Encode(nil, body), codecS2, 0
+		packed, how, dict = s2.Encode(*room, body), codecS2, 0
 	}
 	if len(packed) >= len(body) {
-		return append([]byte(nil), body...), codecRaw, 0
+		return body, codecRaw, 0
 	}
 	return packed, how, dict
 }
@@ -115,7 +144,12 @@ func binding(dst []byte, key plan.Key, version uint64) []byte {
 
 // row makes the value of a row: header, packed body, MAC of both.
 func (b *bodies) row(h *header, packed []byte) []byte {
-	row := h.append(make([]byte, 0, 64+maxIDLen+len(packed)+seal.MACSize))
+	return b.appendRow(make([]byte, 0, 64+maxIDLen+len(packed)+seal.MACSize), h, packed)
+}
+
+// appendRow writes the value of a row into dst, which must be empty.
+func (b *bodies) appendRow(dst []byte, h *header, packed []byte) []byte {
+	row := h.append(dst)
 	row = append(row, packed...)
 	var room [16 + maxIDLen]byte
 	mac := b.mac.MAC(binding(room[:0], h.key, h.version), row)

@@ -8,7 +8,9 @@ import (
 
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
-func (e *Engine) TakeEveryWay() { e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2} }
+func (e *Engine) TakeEveryWay() {
+	e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2, ingestFrom: 3, importOps: 20}
+}
 
 // Settle writes everything into tables and compacts them.
 func (s *Store) Settle(ctx context.Context) error {

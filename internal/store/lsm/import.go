@@ -17,8 +17,14 @@ import (
 
 // A part of an import is committed when so much of it waits, or at Flush.
 const (
-	importOps   = 4096
-	importBytes = 8 << 20 // of bodies, packed
+	// importOps bounds the puts of a commit: the more, the fewer tables have to be
+	// compacted later.
+	importOps = 1 << 14
+	// importOpsBeside bounds them while there are other commits, which wait some
+	// milliseconds for each thousand.
+	importOpsBeside = 1 << 11
+	// importBytes bounds bodies and facts, packed.
+	importBytes = 24 << 20
 )
 
 // maxNameLen bounds the names of imports and parts: they are part of a key.
@@ -63,7 +69,7 @@ func (im *importer) Part(ctx context.Context, name string) (store.Part, error) {
 	if p := im.parts[name]; p != nil {
 		return p, nil
 	}
-	p := &part{of: im, key: cursorKey(im.name, name)}
+	p := &part{of: im, key: cursorKey(im.name, name), piece: newPiece()}
 	cursor, found, err := get(im.store.db, p.key)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, op, err)
@@ -100,7 +106,7 @@ func (im *importer) Forget(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, op, err)
 	}
-	if _, err := im.store.sequencer.submit(ctx, &request{meta: edits}); err != nil {
+	if _, err := im.store.sequencer.submit(ctx, &request{imports: true, meta: edits}); err != nil {
 		return err
 	}
 	for _, p := range im.parts {
@@ -141,11 +147,11 @@ type part struct {
 	of  *importer
 	key []byte
 
-	mu      sync.Mutex // held while a commit of this part is under way
-	changes []change
-	bytes   int
-	cursor  []byte
-	added   bool // something since the last commit
+	mu     sync.Mutex // held while a commit of this part is under way
+	piece  *piece
+	cursor []byte
+	added  bool   // something since the last commit
+	beside uint64 // other commits at the last look
 
 	known   sync.Mutex // guards durable
 	durable []byte
@@ -164,8 +170,7 @@ func (p *part) forget() {
 	p.durable = nil
 }
 
-// Add implements store.Part. Much at once is committed on the way: the cursor
-// goes with the last piece of it only.
+// Add implements store.Part. What came before is committed when there is much.
 func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 	const op = "lsm.Add"
 	leave, err := p.of.store.enter(ctx, op)
@@ -181,19 +186,26 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 			return err
 		}
 	}
-	fresh := p.of.store.prepare(ops)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.changes) > 0 && len(p.changes)+len(fresh) > importOps || p.bytes > importBytes {
+	if n := len(p.piece.changes); n > 0 && n+len(ops) > p.room() || p.piece.bytes > importBytes {
 		if err := p.commit(ctx); err != nil {
 			return err
 		}
 	}
-	for i := range fresh {
-		p.bytes += len(fresh[i].packed)
+	for i := range ops {
+		p.piece.add(p.of.store, &ops[i])
 	}
-	p.changes, p.cursor, p.added = append(p.changes, fresh...), bytes.Clone(cursor), true
+	p.cursor, p.added = bytes.Clone(cursor), true
 	return nil
+}
+
+// room is how many puts the next commit may have.
+func (p *part) room() int {
+	if p.of.store.sequencer.others.Load() != p.beside {
+		return min(importOpsBeside, p.of.store.tuning.importOps)
+	}
+	return p.of.store.tuning.importOps
 }
 
 // Flush implements store.Part.
@@ -213,7 +225,13 @@ func (p *part) Flush(ctx context.Context) error {
 
 // commit makes what was added one commit, with its cursor.
 func (p *part) commit(ctx context.Context) error {
-	r := &request{changes: p.changes, meta: []metaEdit{{key: p.key, value: keptCursor(p.cursor)}}}
+	r := &request{imports: true, meta: []metaEdit{{key: p.key, value: keptCursor(p.cursor)}}}
+	if len(p.piece.changes) < p.of.store.tuning.ingestFrom {
+		r.changes = p.piece.withPrefixes()
+	} else {
+		r.piece = p.piece
+	}
+	p.beside = p.of.store.sequencer.others.Load()
 	// Whether it was carried out must be known here, or the same puts could be
 	// made twice: what is on its way is waited for.
 	if _, err := p.of.store.sequencer.submit(context.WithoutCancel(ctx), r); err != nil {
@@ -222,6 +240,6 @@ func (p *part) commit(ctx context.Context) error {
 	p.known.Lock()
 	p.durable = p.cursor
 	p.known.Unlock()
-	p.changes, p.bytes, p.cursor, p.added = nil, 0, nil, false
+	p.piece, p.cursor, p.added = newPiece(), nil, false
 	return nil
 }

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -32,6 +33,8 @@ type request struct {
 	changes []change
 	// reentries are there instead of changes: a Reindex.
 	reentries []reentry
+	piece     *piece     // of an import, instead of changes
+	imports   bool       // it is an import's
 	meta      []metaEdit // meta keys that change with this commit
 	// scrubbed: files hold nothing any more of what was purged up to this commit.
 	scrubbed uint64
@@ -74,6 +77,9 @@ type sequencer struct {
 	broken error // why nothing can be committed any more
 
 	condenser *condenser
+	tables    *ingester
+	held      *request      // a piece of an import that waits for the group before it
+	others    atomic.Uint64 // commits that were no import's
 }
 
 // flight is a group whose sync is under way.
@@ -90,9 +96,9 @@ type answer struct {
 	reply reply
 }
 
-func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *floor) *sequencer {
+func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *floor, tables *ingester) *sequencer {
 	return &sequencer{
-		store: s, clock: clock, quarantine: q, floor: f,
+		store: s, clock: clock, quarantine: q, floor: f, tables: tables,
 		queue: make(chan *request, queueLength), quit: make(chan struct{}), done: make(chan struct{}),
 		next: at, types: map[plan.Type]uint64{}, condenser: newCondenser(),
 	}
@@ -103,6 +109,9 @@ func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *
 func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, error) {
 	const op = "lsm.Commit"
 	r.ctx, r.reply = ctx, make(chan reply, 1)
+	if !r.imports {
+		q.others.Add(1)
+	}
 	select {
 	case q.queue <- r:
 	case <-ctx.Done():
@@ -140,11 +149,23 @@ func (q *sequencer) run() {
 			q.land()
 			return
 		case r := <-q.queue:
-			q.group(r)
+			q.carryOut(r)
 		case err := <-q.flight():
 			q.landed(err)
 		}
 	}
+}
+
+// carryOut begins with one request and ends with what it held back.
+func (q *sequencer) carryOut(r *request) {
+	if r.piece == nil {
+		q.group(r)
+		if r, q.held = q.held, nil; r == nil {
+			return
+		}
+	}
+	q.land()
+	r.reply <- reply{err: q.ingest(r)}
 }
 
 // flight gives the end of the sync under way; it blocks for ever when there is
@@ -167,7 +188,7 @@ func (q *sequencer) group(r *request) {
 		}
 		select {
 		case more := <-q.queue:
-			g.add(more)
+			q.join(g, more)
 		case err := <-q.flying.done:
 			q.landed(err)
 		}
@@ -175,13 +196,22 @@ func (q *sequencer) group(r *request) {
 	for !g.full() {
 		select {
 		case more := <-q.queue:
-			g.add(more)
+			q.join(g, more)
 			continue
 		default:
 		}
 		break
 	}
 	q.launch(g)
+}
+
+// join adds a request to a group; a piece of an import ends the group.
+func (q *sequencer) join(g *group, r *request) {
+	if r.piece != nil {
+		q.held, g.closed = r, true
+		return
+	}
+	g.add(r)
 }
 
 // launch applies what is left of a group and starts its sync. No sync is under

@@ -65,7 +65,9 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: seal.NewFS(e.opts.FS, key),
 		free: func() { e.release(id) },
 	}
-	if err := s.openDatabase(dir, e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})); err != nil {
+	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
+	tables := &ingester{store: s, fs: s.sealed, dir: dir.join(ingestName), opts: options}
+	if err := s.openDatabase(dir, options, tables); err != nil {
 		s.sealed.Wipe()
 		return nil, err
 	}
@@ -77,14 +79,17 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	s.published.publish(db, newest)
 	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
 		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
-	})
+	}, tables)
 	go s.sequencer.run()
 	return s, nil
 }
 
-func (s *Store) openDatabase(dir storeDir, o *pebble.Options) (err error) {
+func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) (err error) {
 	if s.lock, err = pebble.LockDirectory(dir.join(databaseName), s.sealed); err != nil {
 		return &fault.Error{Kind: fault.Conflict, Op: "lsm.Open", Detail: "the store is open elsewhere", Cause: err}
+	}
+	if err := tables.clear(); err != nil {
+		return errors.Join(err, s.lock.Close())
 	}
 	o.Lock = s.lock
 	if s.db, err = pebble.Open(dir.join(databaseName), o); err != nil {
@@ -125,6 +130,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
 		o.Levels[i].IndexBlockSize = indexBlockBytes
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
+	o.EnsureDefaults() // tables are written with these options too
 	return o
 }
 

@@ -13,7 +13,10 @@ type tuning struct {
 	// walkFrom is from how many matches on a sort by a param walks its index and
 	// looks which rows match, instead of looking up each match's values.
 	walkFrom int64
+	// ingestFrom is from how many puts on a piece of an import becomes tables at
+	// once, instead of going through the log; importOps bounds a piece.
+	ingestFrom, importOps int
 }
 
 // usualTuning was set by measurement: engine.md, 5.4.
-var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000}
+var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 1000, importOps: importOps}
