@@ -23,6 +23,7 @@ type datastoreCommand struct {
 	Update   datastoreUpdate   `cmd:"" help:"Change a data store's name or identity provider."`
 	Delete   datastoreDelete   `cmd:"" help:"Delete a data store with everything in it."`
 	Wait     datastoreWait     `cmd:"" help:"Wait until a data store is ACTIVE, or DELETED."`
+	Settings datastoreSettings `cmd:"" help:"Show how a data store bounds and treats FHIR requests, or change it."`
 }
 
 // properties is DatastoreProperties as the operator's commands show it.

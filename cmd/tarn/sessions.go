@@ -55,6 +55,7 @@ func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func
 		Extractor: s.extractor(id, lease.Store), Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
 		Validator: s.validator, Statements: s.statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id},
+		Rules: lease.Datastore.Operator.Rules(),
 	}, nil
 }
 

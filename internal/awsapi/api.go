@@ -65,6 +65,10 @@ var operations = map[string]operation{
 	"TagResource":           call((*API).tagResource),
 	"UntagResource":         call((*API).untagResource),
 	"ListTagsForResource":   call((*API).listTagsForResource),
+
+	// Tarn's own: operator.go.
+	"DescribeDatastoreSettings": call((*API).describeDatastoreSettings),
+	"UpdateDatastoreSettings":   call((*API).updateDatastoreSettings),
 }
 
 // shape is an operation's input, which says what it is about.

@@ -67,6 +67,7 @@ type Datastore struct {
 	Preload     string   `json:",omitempty"` // "SYNTHEA" or empty
 	Identity    Identity `json:",omitzero"`
 	Settings    Settings `json:",omitzero"`
+	Operator    Operator `json:",omitzero"`
 	Tags        []Tag    `json:",omitempty"` // in the order given, keys unique
 	Failure     *Failure `json:",omitempty"`
 }

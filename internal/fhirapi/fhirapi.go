@@ -72,7 +72,8 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 		return err
 	}
 	allowOrigin(w)
-	x.Session.Lenient, x.Session.Whole, x.Session.SMART = x.prefer.lenient, x.prefer.want == wantResource, x.SMART
+	x.Session.Lenient = x.prefer.lenient || x.Session.Rules.PassUnknown && !x.prefer.strict
+	x.Session.Whole, x.Session.SMART = x.prefer.want == wantResource, x.SMART
 	if len(x.prefer.applied) > 0 {
 		w.Header().Set("Preference-Applied", strings.Join(x.prefer.applied, ", "))
 	}

@@ -186,7 +186,9 @@ func (x *exchange) deleted(v *interaction.Version, err error) error {
 	if err != nil {
 		return err
 	}
-	x.w.Header().Set("ETag", v.ETag())
+	if v.Number > 0 { // else several were deleted
+		x.w.Header().Set("ETag", v.ETag())
+	}
 	x.w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // asynchronous transaction may have more entries than one that is waited for.
 func TestEntryLimits(t *testing.T) {
 	s, _ := withQueue(newServer(t))
-	s.entries = interaction.HealthLakeEntries
+	s.rules = interaction.HealthLakeRules
 	tests := []struct {
 		kind    string
 		entries int
@@ -38,7 +38,7 @@ func TestEntryLimits(t *testing.T) {
 // The bound on one resource is the session's.
 func TestMaxResource(t *testing.T) {
 	s := newServer(t)
-	s.most = 100
+	s.rules.MaxResource = 100
 	if a := s.do(t, "POST", "/Patient", `{"resourceType":"Patient","name":[{"text":"`+strings.Repeat("x", 60)+`"}]}`); a.status != 413 {
 		t.Errorf("%d", a.status)
 	}

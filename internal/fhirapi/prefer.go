@@ -8,7 +8,8 @@ import (
 // preference is the Prefer header (R4 http.html#ops; RFC 7240).
 type preference struct {
 	want    want
-	lenient bool
+	lenient bool     // handling=lenient
+	strict  bool     // handling=strict
 	async   bool     // respond-async: applied where there is something to do later
 	applied []string // for Preference-Applied
 }
@@ -29,9 +30,9 @@ var preferences = map[string]func(*preference) bool{
 	"return=minimal":          func(p *preference) bool { return p.returns(wantMinimal) },
 	"return=representation":   func(p *preference) bool { return p.returns(wantResource) },
 	"return=operationoutcome": func(p *preference) bool { return p.returns(wantOutcome) },
-	"handling=lenient":        func(p *preference) bool { p.lenient = true; return true },
+	"handling=lenient":        func(p *preference) bool { p.lenient = !p.strict; return p.lenient },
 	"respond-async":           func(p *preference) bool { p.async = true; return false },
-	"handling=strict":         func(p *preference) bool { return !p.lenient },
+	"handling=strict":         func(p *preference) bool { p.strict = !p.lenient; return p.strict },
 }
 
 func (p *preference) returns(w want) bool {

@@ -44,8 +44,9 @@ const servicePrefix = "healthlake"
 
 // Actions lists the catalogue: the actions of the Service Authorization
 // Reference's page on AWS HealthLake, the two that HealthLake asks for without
-// being listed there (GetHistoryByResourceType, GetFullHistory), and what the
-// token service asks for. Levels are the page's where it gives one, else they
+// being listed there (GetHistoryByResourceType, GetFullHistory), this server's
+// own (DescribeDatastoreSettings, UpdateDatastoreSettings), and what the token
+// service asks for. Levels are the page's where it gives one, else they
 // follow from what the action does.
 func Actions() []Action { return append([]Action(nil), actions...) }
 
@@ -66,6 +67,9 @@ var rows = []row{
 	{AreaControl, LevelList, true, `ListFHIRImportJobs ListFHIRExportJobs ListTagsForResource`},
 	{AreaControl, LevelRead, true, `DescribeFHIRDatastore DescribeFHIRImportJob DescribeFHIRExportJob`},
 	{AreaControl, LevelTagging, true, `TagResource UntagResource`},
+	// This server's own: what an operator sets beyond AWS's configurations.
+	{AreaControl, LevelRead, true, `DescribeDatastoreSettings`},
+	{AreaControl, LevelWrite, true, `UpdateDatastoreSettings`},
 	{AreaFHIRWrite, LevelWrite, true, `CreateResource UpdateResource PatchResource DeleteResource ProcessBundle
 		StartFHIRBulkDeleteJob StartFHIRBulkPatchJob StartFHIRBulkMemberMatchJob
 		MemberAdd MemberRemove MemberMatch ConfirmAttributionList RetrieveAttributionStatus SubmitPreAuthClaim

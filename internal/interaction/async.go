@@ -108,7 +108,7 @@ func (s *Session) checkAsync(ctx context.Context, body []byte) error {
 	if doc.Root().Get("type").Is("batch") {
 		return &fault.Error{Kind: fault.Invalid, Op: "interaction.Async", Subject: "Bundle.type", Detail: "only a transaction can be asynchronous"}
 	}
-	if err := limitEntries(items, s.Entries.Async, ""); err != nil {
+	if err := limitEntries(items, s.Rules.Entries.Async, ""); err != nil {
 		return err
 	}
 	entries, err := s.readEntries(items)

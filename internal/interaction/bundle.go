@@ -73,12 +73,12 @@ func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error
 	}
 	defer doc.Release()
 	if doc.Root().Get("type").Is("batch") {
-		if err := limitEntries(items, s.Entries.Batch, ""); err != nil {
+		if err := limitEntries(items, s.Rules.Entries.Batch, ""); err != nil {
 			return nil, err
 		}
 		return s.batch(ctx, items)
 	}
-	if err := limitEntries(items, s.Entries.Transaction, s.later()); err != nil {
+	if err := limitEntries(items, s.Rules.Entries.Transaction, s.later()); err != nil {
 		return nil, err
 	}
 	return s.transaction(ctx, items)
@@ -86,7 +86,7 @@ func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error
 
 // later is how a transaction that is too large now can be sent.
 func (s *Session) later() string {
-	if s.Later == nil || cmp.Or(s.Entries.Async, MaxEntries) <= s.Entries.Transaction {
+	if s.Later == nil || cmp.Or(s.Rules.Entries.Async, MaxEntries) <= s.Rules.Entries.Transaction {
 		return ""
 	}
 	return "send it with Prefer: respond-async"
@@ -302,6 +302,8 @@ func (s *Session) wroteEntry(v *Version) (e fhir.BundleEntry) {
 		defer func() { e.Response.Outcome = v.Outcome() }()
 	}
 	switch {
+	case v.Deleted && v.Number == 0: // several at once
+		return fhir.BundleEntry{Response: &fhir.BundleResponse{Status: "204 No Content"}}
 	case v.Deleted:
 		return fhir.BundleEntry{Response: &fhir.BundleResponse{Status: "204 No Content", ETag: v.ETag(), LastModified: v.Updated}}
 	case v.Created:

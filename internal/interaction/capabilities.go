@@ -69,7 +69,13 @@ var normative = map[string]bool{
 type Statements struct {
 	mu   sync.Mutex
 	date string
-	made map[string][3][]byte // by mode: around the base URL and the security
+	made map[statementKind][3][]byte // around the base URL and the security
+}
+
+// statementKind is what statements of one day differ in, besides the base URL.
+type statementKind struct {
+	mode           string
+	multipleDelete bool
 }
 
 // The marks stand for what differs between stores in a statement that is kept:
@@ -109,6 +115,7 @@ func (s *Session) Capabilities(pairs []search.Pair) ([]byte, error) {
 // statement is the kept statement, or a new one.
 func (s *Session) statement(mode string) (parts [3][]byte, err error) {
 	date := fhir.FormatInstant(s.Clock())[:len("2006-01-02")]
+	kind := statementKind{mode, s.Rules.MultipleDelete}
 	if s.Statements == nil {
 		return s.makeStatement(mode, date)
 	}
@@ -116,14 +123,14 @@ func (s *Session) statement(mode string) (parts [3][]byte, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.date != date {
-		k.date, k.made = date, map[string][3][]byte{}
+		k.date, k.made = date, map[statementKind][3][]byte{}
 	}
-	if kept, ok := k.made[mode]; ok {
+	if kept, ok := k.made[kind]; ok {
 		return kept, nil
 	}
 	parts, err = s.makeStatement(mode, date)
 	if err == nil {
-		k.made[mode] = parts
+		k.made[kind] = parts
 	}
 	return parts, err
 }
@@ -201,6 +208,9 @@ func (s *Session) capabilityResource(t plan.Type, name string) capabilityResourc
 		Type: name, Interaction: codes(TypeInteractions), Versioning: "versioned-update", ReadHistory: true,
 		UpdateCreate: true, ConditionalCreate: true, ConditionalRead: "full-support", ConditionalUpdate: true,
 		ConditionalDelete: "single", ReferencePolicy: []string{"literal", "logical", "local"},
+	}
+	if s.Rules.MultipleDelete {
+		r.ConditionalDelete = "multiple"
 	}
 	if writtenOnce[name] {
 		r.Interaction, r.UpdateCreate, r.ConditionalUpdate, r.ConditionalDelete = codes(onceInteractions), false, false, "not-supported"

@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search"
@@ -54,7 +55,8 @@ func (s *Session) deleteOp(key plan.Key, match Match) (store.Op, error) {
 }
 
 // DeleteWhere is the conditional delete (R4 http.html#3.1.0.7.1) of the one
-// resource that matches: none is fault.NotFound, several fault.MultipleMatches.
+// resource that matches: none is fault.NotFound, several fault.MultipleMatches
+// unless the store's Rules allow them; then the Version has no number.
 func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match Match) (*Version, error) {
 	t, err := s.typ(typ)
 	if err != nil {
@@ -64,8 +66,12 @@ func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match M
 	if err != nil {
 		return nil, err
 	}
+	attempt := s.deleteMatch
+	if s.Rules.MultipleDelete {
+		attempt = s.deleteMatches
+	}
 	for range maxRaces {
-		v, err := s.deleteMatch(ctx, where, match)
+		v, err := attempt(ctx, where, match)
 		if id, named := namedID(criteria); named && fault.Is(err, fault.NotFound) {
 			return s.missed(ctx, plan.Key{Type: t, ID: id})
 		}
@@ -122,6 +128,49 @@ func (s *Session) deleteMatch(ctx context.Context, where *plan.Plan, match Match
 		return nil, noneMatch()
 	}
 	return nil, matchFault(err)
+}
+
+// deleteMatches is one attempt to delete everything that matches, in one commit:
+// *store.Unmet when one of them changed meanwhile.
+func (s *Session) deleteMatches(ctx context.Context, where *plan.Plan, match Match) (*Version, error) {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	all := *where
+	all.Limit, all.Total, all.Sort, all.After = MaxDeletes+1, plan.TotalNone, nil, nil
+	page, err := view.Search(ctx, &all)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(page.Records) <= 1:
+		return s.deleteMatch(ctx, where, match)
+	case match != (Match{}):
+		return nil, manyMatch() // a version is one resource's
+	case len(page.Records) > MaxDeletes:
+		return nil, &fault.Error{Kind: fault.TooCostly, Op: "interaction.deleteMatches",
+			Detail: fmt.Sprintf("the criteria match more than %d resources", MaxDeletes), Hint: "narrow them"}
+	}
+	ops := make([]store.Op, len(page.Records))
+	for i, rec := range page.Records {
+		// What the grant does not show is not among the matches, and the version
+		// that was looked at is the one that goes.
+		if ops[i], err = s.deleteOp(rec.Key, Match{Version: rec.Version}); err != nil {
+			return nil, err
+		}
+	}
+	out, err := s.Store.Commit(ctx, ops)
+	if failed, no := unmet(err); no && ops[failed.Op].If[failed.Condition].Kind == store.Matches {
+		return nil, noneMatch() // found, and not to be deleted by this grant
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, op := range ops {
+		s.made(op, out[i])
+	}
+	return &Version{Type: s.Registry.Name(page.Records[0].Key.Type), Deleted: true, Changed: true}, nil
 }
 
 func noneMatch() error {

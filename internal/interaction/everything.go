@@ -160,7 +160,7 @@ func (e *scope) member(t plan.Type) bool {
 func (e *scope) parameter(p search.Pair) (err error) {
 	switch p.Name {
 	case "_count":
-		e.count, err = parseCount(p.Value, search.MaxCount)
+		e.count, err = parseCount(p.Value, e.Rules.maxCount())
 	case "_since", "since":
 		var since fhir.Interval
 		since, err = date(p)

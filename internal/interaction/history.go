@@ -76,7 +76,7 @@ func (s *Session) historyQuery(req HistoryRequest, pairs []search.Pair) (store.H
 		return q, err
 	}
 	for _, p := range pairs {
-		if err := historyParameter(&q, p); err != nil {
+		if err := s.historyParameter(&q, p); err != nil {
 			return q, err
 		}
 	}
@@ -107,10 +107,10 @@ func (s *Session) historyScope(q *store.HistoryQuery, req HistoryRequest) error 
 	return nil
 }
 
-func historyParameter(q *store.HistoryQuery, p search.Pair) (err error) {
+func (s *Session) historyParameter(q *store.HistoryQuery, p search.Pair) (err error) {
 	switch p.Name {
 	case "_count":
-		q.Limit, err = parseCount(p.Value, search.MaxCount)
+		q.Limit, err = parseCount(p.Value, s.Rules.maxCount())
 	case "_since":
 		var since fhir.Interval
 		since, err = date(p)

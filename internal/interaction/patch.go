@@ -1,6 +1,7 @@
 package interaction
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 
@@ -82,8 +83,8 @@ func (s *Session) readPatch(t plan.Type, operations PatchBody) (patch.Patch, err
 	if err := s.mayChange(t); err != nil {
 		return nil, err
 	}
-	if len(operations.Body) > MaxResource {
-		return nil, fault.New(fault.TooLarge, "interaction.readPatch", "the patch is larger than %d bytes", MaxResource)
+	if most := cmp.Or(s.Rules.MaxResource, MaxResource); len(operations.Body) > most {
+		return nil, fault.New(fault.TooLarge, "interaction.readPatch", "the patch is larger than %d bytes", most)
 	}
 	if !operations.FHIRPath {
 		return patch.Parse(operations.Body)

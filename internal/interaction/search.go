@@ -109,7 +109,7 @@ func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, 
 		}
 		types[i] = t
 	}
-	o := search.Options{Lenient: s.Lenient, Base: s.Base + "/"}
+	o := s.searchOptions()
 	if req.Compartment[0] != "" {
 		of, err := s.key(req.Compartment[0], req.Compartment[1])
 		if err != nil {

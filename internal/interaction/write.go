@@ -41,7 +41,7 @@ func (s *Session) changeable(t plan.Type) error {
 
 // parse reads a resource of this type.
 func (s *Session) parse(body []byte, typ string) (*fhir.Document, error) {
-	if most := cmp.Or(s.MaxResource, MaxResource); len(body) > most {
+	if most := cmp.Or(s.Rules.MaxResource, MaxResource); len(body) > most {
 		return nil, fault.New(fault.TooLarge, "interaction.parse", "the resource is larger than %d bytes", most)
 	}
 	doc, err := fhir.Parse(body)
