@@ -4,6 +4,7 @@
 //	tarn serve                        the server
 //	tarn datastore create|list|…      the control plane, from a shell
 //	tarn key create|list|…            the built-in key management service
+//	tarn check, tarn compact          look stores through; put their files into order
 //	tarn credentials                  the root's access key
 //	tarn version
 package main
@@ -26,6 +27,8 @@ type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server."`
 	Datastore   datastoreCommand   `cmd:"" help:"Create, list, describe, update, delete and await data stores."`
 	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
+	Check       checkCommand       `cmd:"" help:"Look data stores through, and mend what can be derived."`
+	Compact     compactCommand     `cmd:"" help:"Put a data store's files into order, while it serves."`
 	Credentials credentialsCommand `cmd:"" help:"Show the root's access key, for AWS clients."`
 	Version     versionCommand     `cmd:"" help:"Show the version."`
 }

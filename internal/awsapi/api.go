@@ -66,9 +66,11 @@ var operations = map[string]operation{
 	"UntagResource":         call((*API).untagResource),
 	"ListTagsForResource":   call((*API).listTagsForResource),
 
-	// Tarn's own: operator.go.
+	// Tarn's own: operator.go, maintain.go.
 	"DescribeDatastoreSettings": call((*API).describeDatastoreSettings),
 	"UpdateDatastoreSettings":   call((*API).updateDatastoreSettings),
+	"CheckDatastore":            call((*API).checkDatastore),
+	"CompactDatastore":          call((*API).compactDatastore),
 }
 
 // shape is an operation's input, which says what it is about.

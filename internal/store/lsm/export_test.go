@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // TakeEveryWay makes stores that are opened from now on turn from one way of
@@ -26,4 +28,34 @@ func (s *Store) SpaceBytes(resources int) map[string]uint64 {
 		}
 	}
 	return sizes
+}
+
+// Edit sets a key of the database behind everybody's back; nil deletes it.
+func (s *Store) Edit(key, value []byte) error {
+	if value == nil {
+		return s.db.Delete(key, pebble.Sync)
+	}
+	return s.db.Set(key, value, pebble.Sync)
+}
+
+// Entries gives everything in the database, each value as it is after merges.
+func (s *Store) Entries() (all map[string]string, err error) {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	all = map[string]string{}
+	for it.First(); it.Valid(); it.Next() {
+		all[string(it.Key())] = string(it.Value())
+	}
+	return all, it.Error()
+}
+
+// Only is the engine's one open store.
+func (e *Engine) Only() *Store {
+	for _, s := range e.stores {
+		return s
+	}
+	return nil
 }

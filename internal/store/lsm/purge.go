@@ -186,8 +186,8 @@ func (s *Store) Scrub(ctx context.Context) error {
 	snap := s.published.take()
 	until := snap.commit
 	s.published.drop(snap)
-	if err := errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)); err != nil {
-		return wrapDisk(op, errors.Join(ended(ctx, op), err))
+	if err := s.compact(ctx, op); err != nil {
+		return err
 	}
 	_, err = s.sequencer.submit(ctx, &request{scrubbed: until})
 	return err

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
@@ -108,4 +110,12 @@ func (l logger) Fatalf(format string, args ...any) {
 		}
 	})
 	l.exit()
+}
+
+// corruption tells the log of damaged tables. Pebble's own listener would end the
+// process; here whoever asked gets the error, and the other stores serve on.
+func corruption(log logger) func(pebble.DataCorruptionInfo) {
+	return func(info pebble.DataCorruptionInfo) {
+		log.log.Error("a file of the store is damaged: check it, and restore it from a backup", "file", info.Path, "error", info.Details)
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/seal"
@@ -30,7 +31,9 @@ type Store struct {
 	db     *pebble.DB
 	lock   *pebble.Lock
 	sealed *seal.FS
-	free   func() // tells the engine that the store is closed
+	dir    storeDir
+	tables sstable.ReaderOptions // how a table is read without the database
+	free   func()                // tells the engine that the store is closed
 
 	sequencer *sequencer
 	published published
@@ -63,9 +66,11 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
 		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: seal.NewFS(e.opts.FS, key),
-		free: func() { e.release(id) },
+		dir: dir, free: func() { e.release(id) },
 	}
 	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
+	options.EnsureDefaults()
+	s.tables = options.MakeReaderOptions()
 	tables := &ingester{store: s, fs: s.sealed, dir: dir.join(ingestName), opts: options}
 	if err := s.openDatabase(dir, options, tables); err != nil {
 		s.sealed.Wipe()
@@ -105,7 +110,7 @@ func (s *Store) closeDatabase() error {
 	return err
 }
 
-func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
+func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 	o := &pebble.Options{
 		FS:                 fs,
 		Cache:              e.cache,
@@ -114,6 +119,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log pebble.Logger) *pebble.Options {
 		Merger:             merger(),
 		FormatMajorVersion: formatMajor,
 		Logger:             log,
+		EventListener:      &pebble.EventListener{DataCorruption: corruption(log)},
 		MemTableSize:       e.opts.MemTableBytes,
 		// Stalls begin at four memtables or twenty sublevels of L0: both far
 		// behind what a store under load reaches while compactions keep up.

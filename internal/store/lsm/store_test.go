@@ -93,7 +93,7 @@ func count(t testing.TB, s store.Store, where plan.Node) int64 {
 	return n
 }
 
-func mustCheck(t testing.TB, s *lsm.Store) lsm.Report {
+func mustCheck(t testing.TB, s *lsm.Store) store.Report {
 	t.Helper()
 	report, err := s.Check(t.Context())
 	if err != nil {

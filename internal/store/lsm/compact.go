@@ -1,0 +1,29 @@
+package lsm
+
+import (
+	"context"
+	"errors"
+
+	"github.com/tarn-fhir/tarn/internal/store"
+)
+
+var _ store.Compacter = (*Store)(nil)
+
+// Compact implements store.Compacter.
+func (s *Store) Compact(ctx context.Context) error {
+	const op = "lsm.Compact"
+	leave, err := s.enter(ctx, op)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return s.compact(ctx, op)
+}
+
+// compact writes what is in memory into tables and puts all tables together.
+func (s *Store) compact(ctx context.Context, op string) error {
+	if err := errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)); err != nil {
+		return wrapDisk(op, errors.Join(ended(ctx, op), err))
+	}
+	return nil
+}
