@@ -16,7 +16,7 @@
 //
 //	New                     an Engine over a folder
 //	Engine  Create Open Drop Close
-//	Store   store.Store; Scrub, Check, Stats are powers of its own
+//	Store   store.Store; Scrub, Check, Repair, Compact, Stats are powers of its own
 //
 // A store has one goroutine that orders its commits (sequencer.go); readers look
 // at the snapshot that it published after the newest finished sync.

@@ -223,7 +223,7 @@ func (w *mender) mendFacts(m *mends) error {
 	})
 	for rid, self := range m.facts {
 		entries := found[rid]
-		slices.SortFunc(entries, compareEntries)
+		slices.SortFunc(entries, store.CompareEntries)
 		w.sets[string(factsKey(rid))] = appendFacts(nil, self, entries)
 	}
 	return err
