@@ -3,6 +3,8 @@ package lsm
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -12,14 +14,19 @@ import (
 const tableSuffix = ".sst"
 
 // checkFiles opens every file of the database under the store's key and reads
-// every block of every table. Files that a compaction removes meanwhile are no
-// problem.
+// every block of every table. Tables that are still being written, or that a
+// compaction removes meanwhile, are no problem.
 func (c *checker) checkFiles() error {
 	s := c.store
+	live, err := s.liveTables()
+	if err != nil {
+		return err
+	}
 	names, err := s.sealed.List(s.dir.join(databaseName))
 	if err != nil {
 		return err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, tableSuffix) && !live[name] })
 	for _, name := range names {
 		if err := errors.Join(c.ctx.Err(), c.step()); err != nil {
 			return err
@@ -34,6 +41,21 @@ func (c *checker) checkFiles() error {
 		c.report.Files++
 	}
 	return nil
+}
+
+// liveTables are the names of the tables that the database reads.
+func (s *Store) liveTables() (map[string]bool, error) {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		return nil, err
+	}
+	live := map[string]bool{}
+	for _, level := range levels {
+		for _, table := range level {
+			live[fmt.Sprintf("%06d%s", uint64(table.BackingSSTNum), tableSuffix)] = true
+		}
+	}
+	return live, nil
 }
 
 func (s *Store) checkFile(ctx context.Context, name string) error {
