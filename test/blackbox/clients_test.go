@@ -39,6 +39,14 @@ func TestJavaScriptSDK(t *testing.T) {
 	wantDone(t, start(t, fewPatients(t)...).script("testdata/sdk_scene.mjs"))
 }
 
+// fhir-kit-client and fhirclient, which know nothing of AWS but for a fetch that
+// signs: testdata/fhir_clients_scene.mjs.
+func TestJavaScriptFHIRClients(t *testing.T) {
+	t.Parallel()
+	tool(t, "TARN_TEST_NODE", "node_modules/fhir-kit-client", "node_modules/fhirclient")
+	wantDone(t, start(t).script("testdata/fhir_clients_scene.mjs"))
+}
+
 // script runs a Node.js script and gives its output. It runs as a copy beside
 // the packages, where Node looks for them.
 func (s *server) script(path string) string {

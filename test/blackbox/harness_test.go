@@ -3,7 +3,7 @@
 // its files, its log and its memory.
 //
 //	control_test.go    life of a data store: members, lists, tags, errors
-//	clients_test.go    AWS CLI, boto3, SDKs for Go and JavaScript, curl
+//	clients_test.go    AWS CLI, boto3, SDKs for Go and JavaScript, fhir-kit-client, fhirclient, curl
 //	fhir_test.go       the data plane over signed requests
 //	bundles_test.go    Synthea's own transaction bundles, as they are
 //	kill_test.go       kill -9 under create, preload and load
