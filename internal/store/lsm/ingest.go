@@ -194,7 +194,10 @@ func (b *ingestion) write() (paths []string, err error) {
 		}
 		b.made = true
 	}
-	tables := []func(*table) error{b.writeRows, b.writePointers, b.writeIndex, b.writeFacts, b.writeMeta}
+	tables := [...]func(*table) error{
+		tableRows: b.writeRows, tablePointers: b.writePointers, tableIndex: b.writeIndex,
+		tableFacts: b.writeFacts, tableMeta: b.writeMeta,
+	}
 	var all errgroup.Group
 	var mu sync.Mutex // guards b.written
 	for i, fill := range tables {
@@ -229,18 +232,39 @@ const (
 	topLevel    = 0
 )
 
+// The tables of a piece.
+const (
+	tableRows = iota
+	tablePointers
+	tableIndex
+	tableFacts
+	tableMeta
+)
+
+func (b *ingestion) writerOptions(which int) sstable.WriterOptions {
+	level := topLevel
+	if which == tableRows || which == tableFacts {
+		level = bottomLevel
+	}
+	o := b.opts.MakeWriterOptions(level, b.store.db.TableFormat())
+	o.WritingToLowestLevel = false // which the place of a table decides later
+	if level == bottomLevel {
+		o.Compression = loadCompression()
+		o.FilterPolicy = nil // who asks for a row knows that it is there
+	}
+	if which == tableFacts {
+		o.BlockSize = factsBlockBytes
+	}
+	return o
+}
+
 // writeTable writes and syncs one table.
 func (b *ingestion) writeTable(path string, which int, fill func(*table) error) (size int64, err error) {
 	f, err := b.fs.Create(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return 0, err
 	}
-	level := topLevel
-	if which == 0 || which == 3 {
-		level = bottomLevel
-	}
-	o := b.opts.MakeWriterOptions(level, b.store.db.TableFormat())
-	o.WritingToLowestLevel = false // which the place of a table decides later
+	o := b.writerOptions(which)
 	t := &table{w: sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)}
 	if err := errors.Join(fill(t), t.err, t.w.Close()); err != nil {
 		return 0, err
