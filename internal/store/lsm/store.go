@@ -138,6 +138,9 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		Cleaner:                     deleter{},
 	}
 	compression := compressionSettings()
+	if e.tuning.uncompressed {
+		compression = pebble.DBCompressionNone
+	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return compression })
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = dataBlockBytes
