@@ -36,7 +36,10 @@ type serveCommand struct {
 	AuditFile  string `help:"Append an audit line for every access and denial to this file." placeholder:"FILE" env:"TARN_AUDIT_FILE"`
 
 	storageFlags
-	SMART smartFlags `embed:"" prefix:"smart-"`
+	MissingIDs  bool       `name:"allow-missing-ids" help:"Give resources without id one when they are imported, instead of refusing them." env:"TARN_ALLOW_MISSING_IDS"`
+	BulkWorkers int        `help:"Imports and exports carried out side by side." default:"2" env:"TARN_BULK_WORKERS"`
+	StoreJobs   int        `help:"Imports of one data store side by side." default:"1" env:"TARN_STORE_JOBS"`
+	SMART       smartFlags `embed:"" prefix:"smart-"`
 
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`

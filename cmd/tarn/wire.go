@@ -116,6 +116,10 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
 	queue.Register(kindTransaction, shared.later)
 	shared.bulk = newBulkJobs(queue, system, plane, shared)
+	imports, err := c.imports(ctx, queue, plane, shared, log)
+	if err != nil {
+		return nil, err
+	}
 	recorder, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err
@@ -134,8 +138,9 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	door := gateway.New(gateway.Options{
 		Query: &awsquery.API{Tokens: directory}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
-		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box}},
-		Data:    &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
+		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
+			Jobs: queue, Imports: imports, Schemes: c.schemes()},
+		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Bearers: authority, Roles: directory, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})

@@ -25,8 +25,10 @@ import (
 	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/bulk"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/job"
 )
 
 const (
@@ -45,6 +47,11 @@ type API struct {
 	Endpoint func(id string) string
 	// Tokens seals what NextToken carries.
 	Tokens Sealer
+	// Jobs is where jobs are looked up, Imports starts those that import.
+	Jobs    *job.Queue
+	Imports *bulk.Imports
+	// Schemes are those of locations besides s3 that jobs may name.
+	Schemes map[string]bool
 }
 
 // Sealer seals and opens small texts, bound to a purpose.
@@ -65,6 +72,12 @@ var operations = map[string]operation{
 	"TagResource":           call((*API).tagResource),
 	"UntagResource":         call((*API).untagResource),
 	"ListTagsForResource":   call((*API).listTagsForResource),
+	"StartFHIRImportJob":    call((*API).startFHIRImportJob),
+	"DescribeFHIRImportJob": call((*API).describeFHIRImportJob),
+	"ListFHIRImportJobs":    call((*API).listFHIRImportJobs),
+	"ListJobs":              call((*API).listJobs),
+	"DescribeJob":           call((*API).describeJob),
+	"CancelJob":             call((*API).cancelJob),
 
 	// Tarn's own: operator.go, maintain.go.
 	"DescribeDatastoreSettings": call((*API).describeDatastoreSettings),

@@ -205,3 +205,15 @@ func starts(items fhir.Node) [][2]int {
 	}
 	return all
 }
+
+// Examine holds a resource that comes another way than by an interaction, as
+// imports do, against R4 at the session's level: the document to store, the
+// issues that do not forbid it, and whether it is stored with faults. The
+// session's Validator and Level are looked at only.
+func (s *Session) Examine(ctx context.Context, doc *fhir.Document) (*fhir.Document, []fault.Issue, bool, error) {
+	if notStored[doc.ResourceType()] {
+		return nil, nil, false, fault.New(fault.NotSupported, "interaction.Examine", "resources of type %s are not stored", doc.ResourceType())
+	}
+	doc, issues, err := s.valid(ctx, doc)
+	return doc, issues, err == nil && s.flawed(issues), err
+}

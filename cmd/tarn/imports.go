@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/bulk"
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/job"
+	"github.com/tarn-fhir/tarn/internal/validate"
+)
+
+// Import jobs of one data store that may wait (Amazon HealthLake endpoints and
+// quotas: 25), and how long jobs that ended are shown.
+const (
+	maxWaitingJobs = 25
+	keepJobs       = 90 * 24 * time.Hour
+)
+
+// imports makes what carries out import jobs, and registers it.
+func (c *serveCommand) imports(ctx context.Context, queue *job.Queue, plane *datastore.Plane, shared *sessions, log *slog.Logger) (*bulk.Imports, error) {
+	storage, err := c.storage(ctx, c.Region, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	imports := &bulk.Imports{
+		Jobs: queue, Storage: storage, Judge: judge{shared}, Clock: time.Now, Log: log, MintIDs: c.MissingIDs,
+		Open: func(ctx context.Context, id string) (*bulk.Target, error) { return shared.target(ctx, plane, id) },
+	}
+	queue.RegisterIn(job.Lane{
+		Name: "import", Workers: c.BulkWorkers, PerStore: max(1, c.StoreJobs), Waiting: maxWaitingJobs, Keep: keepJobs,
+	}, bulk.KindImport, imports)
+	return imports, nil
+}
+
+// schemes are those of locations that jobs may name besides s3.
+func (f storageFlags) schemes() map[string]bool {
+	return map[string]bool{"file": len(f.FileDirs) > 0}
+}
+
+// target leases a data store for an import.
+func (s *sessions) target(ctx context.Context, plane *datastore.Plane, id string) (*bulk.Target, error) {
+	lease, err := plane.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &bulk.Target{
+		Store: lease.Store, Types: s.registry, Extractor: s.extractor(id, lease.Store), Release: lease.Release,
+	}, nil
+}
+
+// judge holds imported resources against R4 as interactions do.
+type judge struct{ *sessions }
+
+// Examine implements bulk.Judge.
+func (j judge) Examine(ctx context.Context, level string, doc *fhir.Document) (*fhir.Document, []fault.Issue, bool, error) {
+	asked, err := validate.ParseLevel(level)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	s := interaction.Session{Validator: j.validator, Level: asked}
+	return s.Examine(ctx, doc)
+}
