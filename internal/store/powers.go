@@ -3,6 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/seal"
 )
 
 // Checker is an optional power of a Store: it reads everything that the store
@@ -59,3 +63,50 @@ type Problem struct {
 }
 
 func (p Problem) String() string { return p.Part + ": " + p.What }
+
+// Backuper is an optional power of a Store: it gives the store's present moment,
+// with all its history, to a keeper, file by file. Commits and reads go on. A
+// file that the keeper has from a backup before is not given again, so that a
+// backup costs what changed. Files are sealed under the store's data key.
+type Backuper interface {
+	Backup(ctx context.Context, to Keeper) ([]BackupFile, error)
+}
+
+// Keeper keeps the files of backups.
+type Keeper interface {
+	// Has reports whether a file is kept already, whole.
+	Has(id string) (bool, error)
+	// Keep keeps a file, durably.
+	Keep(ctx context.Context, id string, size int64, content io.Reader) error
+}
+
+// BackupFile is one file of a backup: what the engine calls it, what the keeper
+// calls it (the same id is the same content), and its size in bytes.
+type BackupFile struct {
+	Name string
+	ID   string
+	Size int64
+}
+
+// Restorer is an optional power of an Engine: it makes a store of a backup, with
+// all its history, sealed under a key of its own. A store of that id that the
+// key opens is left as it is: Restore may be repeated.
+type Restorer interface {
+	Restore(ctx context.Context, id ID, key seal.DataKey, from Kept) error
+}
+
+// Kept is a backup as it is kept.
+type Kept interface {
+	// Key opens the files.
+	Key() seal.DataKey
+	Files() []BackupFile
+	Open(id string) (io.ReadCloser, error)
+}
+
+// Truncater is an optional power of a Store: it takes away every commit that is
+// dated after a time, as if it had never been. Nobody else may use the store
+// meanwhile; it is closed and opened again before anybody does. What was purged
+// stays purged. It may be repeated, and goes on after a crash.
+type Truncater interface {
+	Truncate(ctx context.Context, after time.Time) error
+}

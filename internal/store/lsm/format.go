@@ -47,6 +47,9 @@ const maxSmallFile = 1 << 16
 type constants struct {
 	HashKey   plan.HashKey `json:"hashKey"`
 	BlockRows int          `json:"blockRows"`
+	// MACKey is the key of the rows' MACs in a store that was restored under
+	// another data key; none: it is derived from the data key.
+	MACKey []byte `json:"macKey,omitempty"`
 }
 
 // storeDir is the folder of one data store.
@@ -152,12 +155,16 @@ func (d storeDir) readConstants(key seal.DataKey) (constants, error) {
 	}
 	sealed := seal.NewFS(d.fs, key)
 	defer sealed.Wipe()
+	return readConstantsFile(sealed, d)
+}
+
+func readConstantsFile(sealed *seal.FS, d storeDir) (constants, error) {
 	text, err := readFile(sealed, d.join(constantsName))
 	if err != nil {
 		return constants{}, err
 	}
 	var c constants
-	if err := json.Unmarshal(text, &c); err != nil || !validBlockRows(c.BlockRows) {
+	if err := json.Unmarshal(text, &c); err != nil || !validBlockRows(c.BlockRows) || len(c.MACKey) != 0 && len(c.MACKey) != seal.KeySize {
 		return constants{}, corrupt("the STORE file has a wrong form")
 	}
 	return c, nil

@@ -160,6 +160,17 @@ func (w *mender) write() error {
 	return nil
 }
 
+// writeWhole writes everything at once: all of it is there after a crash, or
+// nothing.
+func (w *mender) writeWhole() error {
+	edits := make([]metaEdit, 0, len(w.sets))
+	for key, value := range w.sets {
+		edits = append(edits, metaEdit{key: []byte(key), value: value})
+	}
+	_, err := w.store.sequencer.submit(w.ctx, &request{meta: edits})
+	return err
+}
+
 // container is what a container will be: as noted, else as it is.
 func (w *mender) container(key string) (set, error) {
 	value, noted := w.sets[key]
@@ -182,7 +193,11 @@ func (w *mender) change(key string, ords []uint16, has bool) error {
 		}
 		in = set{}
 	}
-	all := slices.DeleteFunc(slices.Clone(in.all()), func(o uint16) bool { return slices.Contains(ords, o) })
+	ords = slices.Sorted(slices.Values(ords))
+	all := slices.DeleteFunc(slices.Clone(in.all()), func(o uint16) bool {
+		_, found := slices.BinarySearch(ords, o)
+		return found
+	})
 	if has {
 		all = append(all, ords...)
 		slices.Sort(all)

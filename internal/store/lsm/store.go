@@ -38,6 +38,7 @@ type Store struct {
 
 	sequencer *sequencer
 	published published
+	backups   sync.Mutex // held by a backup
 
 	closing atomic.Bool  // calls under way give up
 	gate    sync.RWMutex // held for reading by calls under way, for writing by Close
@@ -74,6 +75,9 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
 		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: seal.NewFS(e.opts.FS, key),
 		dir: dir, free: func() { e.release(id) },
+	}
+	if len(c.MACKey) == seal.KeySize {
+		s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(c.MACKey))
 	}
 	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
 	options.EnsureDefaults()
