@@ -59,7 +59,7 @@ func (c connection) call(ctx context.Context, operation string, in, out any) err
 	}
 	req.Header.Set("Content-Type", "application/x-amz-json-1.0")
 	req.Header.Set("X-Amz-Target", "HealthLake."+operation)
-	if err := c.sign(ctx, req, body); err != nil {
+	if err := c.sign(ctx, req, body, "healthlake"); err != nil {
 		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -77,14 +77,14 @@ func (c connection) call(ctx context.Context, operation string, in, out any) err
 	return json.Unmarshal(raw, out)
 }
 
-func (c connection) sign(ctx context.Context, req *http.Request, body []byte) error {
+func (c connection) sign(ctx context.Context, req *http.Request, body []byte, service string) error {
 	key, err := c.credentials()
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(body)
 	return v4.NewSigner().SignHTTP(ctx, aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey},
-		req, hex.EncodeToString(sum[:]), "healthlake", c.Region, time.Now())
+		req, hex.EncodeToString(sum[:]), service, c.Region, time.Now())
 }
 
 func refusal(resp *http.Response, raw []byte) error {

@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/principals"
 	"github.com/tarn-fhir/tarn/internal/sigv4"
+	"github.com/tarn-fhir/tarn/internal/store"
 )
 
 // directory knows who there is: the root, whose key comes from the environment
@@ -56,6 +61,29 @@ type accessKeys struct{ *iam.Directory }
 func (k accessKeys) Secret(ctx context.Context, accessKeyID string) (sigv4.Credential, error) {
 	found, err := k.Lookup(ctx, accessKeyID)
 	return sigv4.Credential(found), err
+}
+
+// principals opens the users, roles and policies that the server keeps itself.
+func (c *serveCommand) principals(ctx context.Context, d *iam.Directory, system store.Store, log *slog.Logger) (*principals.Registry, error) {
+	r, err := principals.Open(ctx, principals.Options{
+		Directory: d, System: system, Partition: partition, Account: c.Account, Clock: time.Now, Random: rand.Reader,
+		Report: func(err error) { log.Error("the last uses of access keys could not be written", "error", err) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("principals made with tarn iam cannot stand with the IAM file: %w", err)
+	}
+	return r, nil
+}
+
+// beside tends several things until the context ends.
+func beside(all ...func(context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		var group sync.WaitGroup
+		for _, tend := range all {
+			group.Go(func() { tend(ctx) })
+		}
+		group.Wait()
+	}
 }
 
 // globalRegion is the region that AWS's global services are signed for.

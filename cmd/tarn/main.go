@@ -5,6 +5,7 @@
 //	tarn datastore create|list|…      the control plane, from a shell
 //	tarn key create|list|…            the built-in key management service
 //	tarn check, tarn compact          look stores through; put their files into order
+//	tarn iam user|key|role|policy …   who may do what
 //	tarn credentials                  the root's access key
 //	tarn version
 package main
@@ -29,6 +30,7 @@ type cli struct {
 	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
 	Check       checkCommand       `cmd:"" help:"Look data stores through, and mend what can be derived."`
 	Compact     compactCommand     `cmd:"" help:"Put a data store's files into order, while it serves."`
+	IAM         iamCommand         `cmd:"" name:"iam" help:"Keep users, access keys, roles and policies."`
 	Credentials credentialsCommand `cmd:"" help:"Show the root's access key, for AWS clients."`
 	Version     versionCommand     `cmd:"" help:"Show the version."`
 }

@@ -131,12 +131,16 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	people, err := c.principals(ctx, directory, system, log)
+	if err != nil {
+		return nil, err
+	}
 	queries, err := c.queryVerifiers(directory)
 	if err != nil {
 		return nil, err
 	}
 	door := gateway.New(gateway.Options{
-		Query: &awsquery.API{Tokens: directory}, QueryVerifiers: queries,
+		Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
 			Jobs: queue, Imports: imports, Schemes: c.schemes()},
@@ -148,7 +152,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	closing.add(func() error { queue.Stop(); return nil })
-	return &server{handler: door, tend: plane.Tend, stop: closing.close, log: log}, nil
+	return &server{handler: door, tend: beside(plane.Tend, people.Tend), stop: closing.close, log: log}, nil
 }
 
 // closers close in the reverse of the order they were added.

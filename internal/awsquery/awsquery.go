@@ -27,6 +27,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/principals"
 )
 
 // MaxBody bounds a request's body in bytes: the longest parameter is a policy
@@ -50,6 +51,7 @@ type wire struct {
 
 var wires = map[string]wire{
 	ServiceSTS: {"2011-06-15", "https://sts.amazonaws.com/doc/2011-06-15/", stsOperations},
+	ServiceIAM: {"2010-05-08", "https://iam.amazonaws.com/doc/2010-05-08/", iamOperations},
 }
 
 // Services lists the services that are answered.
@@ -63,7 +65,8 @@ type Tokens interface {
 
 // API answers the services.
 type API struct {
-	Tokens Tokens
+	Tokens     Tokens
+	Principals *principals.Registry // kept users, roles and policies
 }
 
 // Caller is who asks, and under which circumstances.
@@ -129,6 +132,9 @@ func (a *API) Read(service string, r *http.Request, body []byte) (*Request, erro
 		return &Request{Name: name}, err
 	}
 	q.Name, q.service = name, service
+	if service == ServiceIAM {
+		q.Action = service + ":" + name
+	}
 	return q, nil
 }
 

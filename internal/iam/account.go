@@ -32,6 +32,7 @@ const (
 type Account struct {
 	identities map[string]*identity // by ARN
 	keys       map[string]accessKey // by access key id
+	policies   map[string]*Document // of the file's own, by name
 	warnings   []fault.Issue
 }
 
@@ -40,6 +41,7 @@ type identity struct {
 	subject
 	role        bool
 	roleName    string // without its path
+	path        string // of a user: "/clinic/"
 	policies    []*Document
 	trust       *Document     // of a role; nil trusts HealthLake alone
 	maxDuration time.Duration // of a role's sessions
@@ -56,23 +58,28 @@ type accessKey struct {
 func (a *Account) Warnings() []fault.Issue { return a.warnings }
 
 // ParseAccount reads an IAM file for an account ("111122223333") of a partition
-// ("aws"). Errors are fault.Syntax or fault.Invalid and name every place with
-// its line; they never hold a secret.
-func ParseAccount(partition, account string, text []byte) (*Account, error) {
-	root, err := parseTree(text)
-	if err != nil {
-		return nil, err
+// ("aws"). Several texts are read as if they were one. Errors are fault.Syntax
+// or fault.Invalid and name every place with its line; they never hold a secret.
+func ParseAccount(partition, account string, texts ...[]byte) (*Account, error) {
+	roots := make([]*node, len(texts))
+	for i, text := range texts {
+		root, err := parseTree(text)
+		if err != nil {
+			return nil, err
+		}
+		roots[i] = root
 	}
 	r := &accountReader{
 		findings: &findings{}, partition: partition, number: account,
 		policies: map[string]*Document{}, users: map[string]bool{},
 		account: &Account{identities: map[string]*identity{}, keys: map[string]accessKey{}},
 	}
+	var err error
 	if r.managed, err = managedPolicies(); err != nil {
 		return nil, err
 	}
-	r.read(root)
-	r.account.warnings = r.warnings
+	r.read(roots)
+	r.account.warnings, r.account.policies = r.warnings, r.policies
 	return r.account, r.err()
 }
 
@@ -88,15 +95,19 @@ type accountReader struct {
 }
 
 // read takes the policies first, since users and roles name them.
-func (r *accountReader) read(root *node) {
-	if policies := root.get("policies"); policies != nil {
-		r.list(policies, r.policy)
+func (r *accountReader) read(roots []*node) {
+	for _, root := range roots {
+		if policies := root.get("policies"); policies != nil {
+			r.list(policies, r.policy)
+		}
 	}
-	r.object(root, map[string]func(*node){
-		"policies": func(*node) {},
-		"users":    func(n *node) { r.list(n, r.user) },
-		"roles":    func(n *node) { r.list(n, r.role) },
-	})
+	for _, root := range roots {
+		r.object(root, map[string]func(*node){
+			"policies": func(*node) {},
+			"users":    func(n *node) { r.list(n, r.user) },
+			"roles":    func(n *node) { r.list(n, r.role) },
+		})
+	}
 }
 
 func (r *accountReader) policy(n *node) {
@@ -142,12 +153,11 @@ func (r *accountReader) name(n *node) string {
 }
 
 func (r *accountReader) user(n *node) {
-	u := &identity{}
-	path := "/"
+	u := &identity{path: "/"}
 	var keys *node
 	r.object(n, map[string]func(*node){
 		"name":       func(n *node) { u.name = r.name(n) },
-		"path":       func(n *node) { path = r.path(n) },
+		"path":       func(n *node) { u.path = r.path(n) },
 		"accessKeys": func(n *node) { keys = n },
 		"policies":   func(n *node) { u.policies = r.attached(n) },
 		"tags":       func(n *node) { u.tags = r.tags(n) },
@@ -156,7 +166,7 @@ func (r *accountReader) user(n *node) {
 		return
 	}
 	u.account = r.number
-	u.arn = arn.ARN{Partition: r.partition, Service: "iam", Account: r.number, Resource: "user" + path + u.name}.String()
+	u.arn = arn.ARN{Partition: r.partition, Service: "iam", Account: r.number, Resource: "user" + u.path + u.name}.String()
 	r.unique(n.get("name"), u.name)
 	r.account.identities[u.arn] = u
 	if keys != nil {

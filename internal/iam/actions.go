@@ -98,12 +98,30 @@ var identityActions = []Action{
 	{"iam:PassRole", AreaIdentity, LevelWrite, true},
 }
 
+// iamActions are the identity service's that is offered on the same port.
+const iamActions = `CreateUser GetUser ListUsers DeleteUser
+	CreateAccessKey ListAccessKeys UpdateAccessKey DeleteAccessKey GetAccessKeyLastUsed
+	CreateRole GetRole ListRoles DeleteRole
+	CreatePolicy ListPolicies DeletePolicy
+	AttachUserPolicy DetachUserPolicy ListAttachedUserPolicies
+	AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies`
+
 func catalogue() []Action {
 	var all []Action
 	for _, r := range rows {
 		for name := range strings.FieldsSeq(r.names) {
 			all = append(all, Action{servicePrefix + ":" + name, r.area, r.level, r.onResource})
 		}
+	}
+	for name := range strings.FieldsSeq(iamActions) {
+		level := LevelWrite
+		switch {
+		case strings.HasPrefix(name, "Get"):
+			level = LevelRead
+		case strings.HasPrefix(name, "List"):
+			level = LevelList
+		}
+		all = append(all, Action{"iam:" + name, AreaIdentity, level, true})
 	}
 	return append(all, identityActions...)
 }

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +61,10 @@ type Directory struct {
 	file     *watched // nil without a file
 	now      atomic.Pointer[snapshot]
 	sessions *sessions
+
+	taking     sync.Mutex           // one change at a time
+	text, kept []byte               // what is in force: the file's and the server's own; nil for none
+	earlier    map[string]time.Time // last uses of keys before this server started
 }
 
 // snapshot is an account with the last use of its keys, which outlives the
@@ -103,13 +110,56 @@ func (d *Directory) Warnings() []fault.Issue { return d.current().Warnings() }
 
 // take puts a file's text in force, or says why not.
 func (d *Directory) take(text []byte) error {
-	account, err := ParseAccount(d.options.Partition, d.options.Account, text)
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	account, err := d.parse(text, d.kept)
 	if err != nil {
 		return err
 	}
-	if _, ok := account.keys[d.options.Root.AccessKeyID]; ok {
-		return fault.New(fault.Invalid, opParse, "the access key %s is the root's", d.options.Root.AccessKeyID)
+	d.text = text
+	d.publish(account)
+	return nil
+}
+
+// Keep puts principals in force that are kept beside the file, in its form, or
+// says why they cannot stand with it; nil is none. Where all is well, commit is
+// called before they come into force, and its error ends it.
+func (d *Directory) Keep(kept []byte, commit func() error) error {
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	account, err := d.parse(d.text, kept)
+	if err != nil {
+		return err
 	}
+	if err := commit(); err != nil {
+		return err
+	}
+	d.kept = kept
+	d.publish(account)
+	return nil
+}
+
+// parse reads both texts; what both say is told of the file, which a person
+// writes.
+func (d *Directory) parse(file, kept []byte) (*Account, error) {
+	var texts [][]byte
+	for _, text := range [][]byte{kept, file} {
+		if text != nil {
+			texts = append(texts, text)
+		}
+	}
+	account, err := ParseAccount(d.options.Partition, d.options.Account, texts...)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := account.keys[d.options.Root.AccessKeyID]; ok {
+		return nil, fault.New(fault.Invalid, opParse, "the access key %s is the root's", d.options.Root.AccessKeyID)
+	}
+	return account, nil
+}
+
+// publish puts an account in force; the uses of its keys go on.
+func (d *Directory) publish(account *Account) {
 	before := d.now.Load().used
 	used := make(map[string]*atomic.Int64, len(account.keys))
 	for id := range account.keys {
@@ -118,7 +168,6 @@ func (d *Directory) take(text []byte) error {
 		}
 	}
 	d.now.Store(&snapshot{account, used})
-	return nil
 }
 
 // current is the account in force, after a look at the file where one is due.
@@ -246,12 +295,33 @@ func (d *Directory) uses(account *snapshot, accessKeyID string) *atomic.Int64 {
 	return account.used[accessKeyID]
 }
 
-// LastUsed tells when a long-lived key was last used since the server started:
-// when an action was judged for it. It is false for one that was not.
+// LastUsed tells when a long-lived key was last used, which is when an action was
+// judged for it. It is false for one that never was.
 func (d *Directory) LastUsed(accessKeyID string) (time.Time, bool) {
-	used := d.uses(d.current(), accessKeyID)
-	if used == nil || used.Load() == 0 {
-		return time.Time{}, false
+	if used := d.uses(d.current(), accessKeyID); used != nil && used.Load() != 0 {
+		return time.Unix(0, used.Load()), true
 	}
-	return time.Unix(0, used.Load()), true
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	at, ok := d.earlier[accessKeyID]
+	return at, ok
+}
+
+// Remember tells the directory of uses before it was made.
+func (d *Directory) Remember(uses map[string]time.Time) {
+	d.taking.Lock()
+	defer d.taking.Unlock()
+	d.earlier = uses
+}
+
+// Uses are the last uses of the keys that there are.
+func (d *Directory) Uses() map[string]time.Time {
+	account := d.current()
+	all := map[string]time.Time{}
+	for _, id := range append(slices.Collect(maps.Keys(account.keys)), d.options.Root.AccessKeyID) {
+		if at, ok := d.LastUsed(id); ok {
+			all[id] = at
+		}
+	}
+	return all
 }

@@ -44,7 +44,8 @@ func TestSTS(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config")
 	s.must(os.WriteFile(config, []byte("[profile night]\nrole_arn = arn:aws:iam::111122223333:role/loader\nsource_profile = chief\n"+
 		"[profile chief]\naws_access_key_id = AKIACHIEF\naws_secret_access_key = the secret of the chief\n"), 0o600))
-	env = append(s.awsEnvironment(), "AWS_CONFIG_FILE="+config, "AWS_ENDPOINT_URL_STS="+s.url(), "AWS_PROFILE=night")
+	env = append(s.awsEnvironment(), "AWS_CONFIG_FILE="+config, "AWS_ENDPOINT_URL_STS="+s.url(), "AWS_PROFILE=night",
+		"HOME="+t.TempDir()) // where the CLI keeps the credentials of roles
 	aws := filepath.Join(pythonBin(t), "aws")
 	for _, c := range []struct {
 		args []string

@@ -28,6 +28,7 @@ var floors = []struct {
 	{"engines", []string{"internal/store/memory", "internal/store/lsm", "internal/store/storetest"}},
 	{"audit and records", []string{"internal/audit", "internal/record"}},
 	{"jobs", []string{"internal/job"}},
+	{"principals that the server keeps", []string{"internal/principals"}},
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda"}},
 	{"interactions and bulk", []string{"internal/interaction", "internal/bulk"}},
 	{"control plane's domain", []string{"internal/datastore"}},
