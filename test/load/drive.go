@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -94,9 +95,10 @@ func (t *target) patients(ctx context.Context, store string) (ids, families []st
 
 // result is one line of the table.
 type result struct {
-	took  time.Duration
-	cpu   time.Duration
-	times []time.Duration // of each operation, ascending
+	took   time.Duration
+	cpu    time.Duration   // of the server; 0: unknown
+	client time.Duration   // of the clients
+	times  []time.Duration // of each operation, ascending
 }
 
 func (r result) rate() float64 { return float64(len(r.times)) / r.took.Seconds() }
@@ -105,11 +107,22 @@ func (r result) percentile(p int) time.Duration {
 	return r.times[min(len(r.times)*p/100, len(r.times)-1)].Round(10 * time.Microsecond)
 }
 
-func (r result) cpuEach() string {
-	if r.cpu == 0 {
+// each is the part of one operation in a time.
+func (r result) each(of time.Duration) string {
+	if of == 0 {
 		return "unknown"
 	}
-	return (r.cpu / time.Duration(len(r.times))).Round(time.Microsecond).String()
+	return (of / time.Duration(len(r.times))).Round(time.Microsecond).String()
+}
+
+// ownCPU is the processor time that this process, the clients', has used; 0 where
+// it cannot be known.
+func ownCPU() time.Duration {
+	used, err := process.CPUOf(os.Getpid())
+	if err != nil {
+		return 0
+	}
+	return used
 }
 
 // drive lets clients send one kind of request for a while.
@@ -119,7 +132,7 @@ func (t *target) drive(ctx context.Context, kind operation, clients int, each ti
 			return result{}, err
 		}
 	}
-	used, began := t.cpu(), time.Now()
+	used, own, began := t.cpu(), ownCPU(), time.Now()
 	times, failures := make([][]time.Duration, clients), make([]error, clients)
 	var all sync.WaitGroup
 	for c := range clients {
@@ -128,7 +141,7 @@ func (t *target) drive(ctx context.Context, kind operation, clients int, each ti
 		})
 	}
 	all.Wait()
-	r := result{took: time.Since(began), cpu: t.cpu() - used, times: slices.Concat(times...)}
+	r := result{took: time.Since(began), cpu: t.cpu() - used, client: ownCPU() - own, times: slices.Concat(times...)}
 	slices.Sort(r.times)
 	for _, err := range failures {
 		if err != nil {

@@ -6,8 +6,9 @@
 //	go run ./test/load -url U -credentials F   measures a running one
 //
 // It prints a table: operations a second, median and 99th percentile at 8, 16
-// and 64 clients for creates, reads and searches, the server's processor time
-// an operation, then the preload's resources a second, bytes on disk a
+// and 64 clients for creates, reads and searches, the processor time of server
+// and clients an operation, the same for a null server, which does nothing but
+// HTTP, then the preload's resources a second, bytes on disk a
 // resource, and memory. Server and clients share the machine, so that a number
 // here is less than what the server alone could do.
 package main
@@ -34,6 +35,7 @@ type options struct {
 	url         string
 	credentials string
 	each        time.Duration
+	null        bool // serve nothing, for another load
 }
 
 func main() {
@@ -42,8 +44,13 @@ func main() {
 	flag.StringVar(&o.url, "url", "", "measure the server at this URL instead of starting one")
 	flag.StringVar(&o.credentials, "credentials", "tarn-data/credentials", "credentials file for -url")
 	flag.DurationVar(&o.each, "each", time.Second, "time for each line of the table")
+	flag.BoolVar(&o.null, "serve-null", false, "be the null server that others are compared with")
 	flag.Parse()
-	if err := run(context.Background(), o, os.Stdout); err != nil {
+	do := func(ctx context.Context) error { return run(ctx, o, os.Stdout) }
+	if o.null {
+		do = func(ctx context.Context) error { return serveNull(ctx, os.Stdin, os.Stdout) }
+	}
+	if err := do(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
@@ -79,21 +86,23 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	return measure(ctx, &target{client: client, server: server}, o, out)
+	return measure(ctx, &target{client: client, server: server, used: server.CPU}, o, out)
 }
 
-// target is what is measured; server is nil for one that was there before.
+// target is what is measured; server and used are nil for one that was there
+// before.
 type target struct {
 	client *process.Client
 	server *process.Server
+	used   func() (time.Duration, error) // processor time of the server
 }
 
 // cpu is the server's processor time so far, 0 where it cannot be known.
 func (t *target) cpu() time.Duration {
-	if t.server == nil {
+	if t.used == nil {
 		return 0
 	}
-	used, err := t.server.CPU()
+	used, err := t.used()
 	if err != nil {
 		return 0 // shown as unknown
 	}
@@ -107,20 +116,35 @@ func measure(ctx context.Context, t *target, o options, out io.Writer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "operation\tclients\ta second\tp50\tp99\tserver CPU each\t")
-	for _, kind := range operations(ids) {
+	fmt.Fprintln(w, "operation\tclients\ta second\tp50\tp99\tserver CPU each\tclient CPU each\t")
+	if err := errors.Join(measureNull(ctx, o, w), t.lines(ctx, operations(ids), o, w), w.Flush()); err != nil {
+		return err
+	}
+	return t.memory(out)
+}
+
+// measureNull measures the null server, so that the others can be set beside it.
+func measureNull(ctx context.Context, o options, w io.Writer) error {
+	n, err := startNull(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.lines(ctx, nullOperations(), o, w), n.stop())
+}
+
+// lines measures each kind of request with few and with many clients.
+func (t *target) lines(ctx context.Context, kinds []operation, o options, w io.Writer) error {
+	for _, kind := range kinds {
 		for _, clients := range []int{8, 16, 64} {
 			result, err := t.drive(ctx, kind, clients, o.each)
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind.name, err)
 			}
-			fmt.Fprintf(w, "%s\t%d\t%.0f\t%v\t%v\t%s\t\n", kind.name, clients, result.rate(), result.percentile(50), result.percentile(99), result.cpuEach())
+			fmt.Fprintf(w, "%s\t%d\t%.0f\t%v\t%v\t%s\t%s\t\n", kind.name, clients, result.rate(),
+				result.percentile(50), result.percentile(99), result.each(result.cpu), result.each(result.client))
 		}
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return t.memory(out)
+	return nil
 }
 
 // preload creates a store with patients and prints how fast that was; it gives

@@ -4,9 +4,12 @@ package lsm_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +71,100 @@ func BenchmarkSynthea(b *testing.B) {
 			})
 			b.ReportMetric(float64(hits)/float64(b.N), "rows/op")
 		})
+	}
+}
+
+// BenchmarkImport puts the Synthea set through the bulk door, entries extracted
+// before: what the engine alone takes of a bulk load, durable, sealed and
+// indexed.
+func BenchmarkImport(b *testing.B) {
+	const parts = 2
+	dictionaries, err := dictionary.Shipped()
+	if err != nil {
+		b.Fatal(err)
+	}
+	sink := &opsSink{}
+	var took, cpu time.Duration
+	total := 0
+	for range b.N {
+		b.StopTimer()
+		s := made(b, engine(b, lsm.Options{Root: b.TempDir(), Dictionaries: dictionaries}))
+		sink.collect(b, s)
+		b.StartTimer()
+		began, used := time.Now(), cpuTime()
+		var all sync.WaitGroup
+		for i := range parts {
+			all.Go(func() { sink.importTo(b, s, i, parts) })
+		}
+		all.Wait()
+		took, cpu = took+time.Since(began), cpu+cpuTime()-used
+		total += len(sink.ops)
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(total)/took.Seconds(), "resources/s")
+	b.ReportMetric(float64(cpu.Microseconds())/float64(total), "cpu-µs/resource")
+}
+
+// collector is a store whose bulk door leads into a sink.
+type collector struct {
+	store.Store
+	sink *opsSink
+}
+
+func (c collector) Import(context.Context, string) (store.Importer, error) { return c.sink, nil }
+
+// opsSink collects the puts of an import instead of storing them.
+type opsSink struct {
+	mu  sync.Mutex
+	ops []store.Op
+}
+
+func (k *opsSink) collect(b *testing.B, s *lsm.Store) {
+	b.Helper()
+	k.ops = nil
+	source, err := synthea.Embedded().Parts(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var streams []bulk.Stream
+	for _, p := range source {
+		streams = append(streams, bulk.Stream{Name: p.Name, Resources: int64(p.Resources), Open: p.Open})
+	}
+	registry := searchparam.NewRegistry()
+	loader := bulk.Loader{Store: collector{s, k}, Types: registry, Extractor: searchparam.NewExtractor(registry, s.HashKey(), benchBase), Workers: 2}
+	if err := loader.Load(b.Context(), "collect", streams); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (k *opsSink) Part(context.Context, string) (store.Part, error) { return k, nil }
+func (k *opsSink) Close(context.Context) error                      { return nil }
+func (k *opsSink) Forget(context.Context) error                     { return nil }
+func (k *opsSink) Flush(context.Context) error                      { return nil }
+func (k *opsSink) Cursor() []byte                                   { return nil }
+
+func (k *opsSink) Add(_ context.Context, ops []store.Op, _ []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ops = append(k.ops, ops...)
+	return nil
+}
+
+// importTo imports one of n shares of what was collected, as one part.
+func (k *opsSink) importTo(b *testing.B, s *lsm.Store, share, n int) {
+	importer, err := s.Import(b.Context(), fmt.Sprint(share))
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	part, err := importer.Part(b.Context(), "part")
+	for at, end := len(k.ops)*share/n, len(k.ops)*(share+1)/n; err == nil && at < end; at += 500 {
+		err = part.Add(b.Context(), k.ops[at:min(end, at+500)], []byte{1})
+	}
+	if err := errors.Join(err, importer.Close(b.Context())); err != nil {
+		b.Error(err)
 	}
 }
 

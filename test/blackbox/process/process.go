@@ -313,8 +313,11 @@ func (s *Server) Resident() (int64, error) {
 const ticksPerSecond = 100
 
 // CPU is the processor time that the process has used, in user and kernel mode.
-func (s *Server) CPU() (time.Duration, error) {
-	raw, err := os.ReadFile(s.proc("stat"))
+func (s *Server) CPU() (time.Duration, error) { return CPUOf(s.PID()) }
+
+// CPUOf is the processor time that a process has used, in user and kernel mode.
+func CPUOf(pid int) (time.Duration, error) {
+	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, err
 	}
