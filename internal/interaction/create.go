@@ -48,7 +48,7 @@ func (s *Session) Create(ctx context.Context, req CreateRequest) (*Version, erro
 		return nil, err
 	}
 	c := creation{Session: s, ops: []store.Op{op}, draft: s.draft(op, doc.Root()), issues: issues}
-	if err := c.conditions(req); err != nil {
+	if err := c.conditions(ctx, req); err != nil {
 		return nil, err
 	}
 	return c.carryOut(ctx)
@@ -62,10 +62,10 @@ type creation struct {
 	issues []fault.Issue
 }
 
-func (c *creation) conditions(req CreateRequest) error {
+func (c *creation) conditions(ctx context.Context, req CreateRequest) error {
 	op := &c.ops[0]
 	if req.IfNoneExist != "" {
-		none, err := c.criteria(op.Key.Type, req.IfNoneExist)
+		none, err := c.criteria(ctx, op.Key.Type, req.IfNoneExist)
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func manyMatch() error {
 
 // criteria compiles the criteria of a conditional interaction: unknown
 // parameters and empty criteria are refused, whatever handling asks for.
-func (s *Session) criteria(t plan.Type, query string) (*plan.Plan, error) {
+func (s *Session) criteria(ctx context.Context, t plan.Type, query string) (*plan.Plan, error) {
 	if _, err := s.granted(t, search.Search); err != nil {
 		return nil, err
 	}
@@ -138,9 +138,5 @@ func (s *Session) criteria(t plan.Type, query string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Compile(s.env())
-}
-
-func (s *Session) env() search.Env {
-	return search.Env{Registry: s.Registry, Key: s.Store.HashKey(), Grant: s.Grant, Now: s.Clock()}
+	return q.Compile(s.env(ctx, nil))
 }

@@ -62,7 +62,7 @@ func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match M
 	if err != nil {
 		return nil, err
 	}
-	where, err := s.criteria(t, criteria)
+	where, err := s.criteria(ctx, t, criteria)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func everything(ctx context.Context, s *Session, req OperationRequest) ([]byte, 
 	if err := e.choose(v); err != nil {
 		return nil, err
 	}
-	asked, err := e.plan(s.env())
+	asked, err := e.plan(s.env(ctx, view))
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (t *txn) look(ctx context.Context, typ plan.Type, query string) (*lookup, e
 	if known, ok := t.lookups[id]; ok {
 		return known, nil
 	}
-	where, err := t.criteria(typ, query)
+	where, err := t.criteria(ctx, typ, query)
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func (s *Session) byURLs(inc search.Include, urls map[string]bool) ([]*plan.Plan
 		if err != nil {
 			return nil, err
 		}
-		p, err := q.Compile(s.env())
+		p, err := q.Compile(s.plainEnv())
 		if err != nil {
 			return nil, err
 		}

@@ -57,7 +57,7 @@ func (s *Session) PatchWhere(ctx context.Context, typ, criteria string, operatio
 	if err != nil {
 		return nil, err
 	}
-	where, err := s.criteria(t, criteria)
+	where, err := s.criteria(ctx, t, criteria)
 	if err != nil {
 		return nil, err
 	}

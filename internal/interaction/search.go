@@ -52,16 +52,16 @@ func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error)
 		return nil, err
 	}
 	token.Query = q.Self()
-	asked, err := q.Compile(s.env())
-	if err != nil {
-		return nil, err
-	}
-	asked.After, asked.Work = token.After, maxSearchWork
 	view, err := s.Store.View(ctx, token.Moment)
 	if err != nil {
 		return nil, err
 	}
 	defer view.Close()
+	asked, err := q.Compile(s.env(ctx, view))
+	if err != nil {
+		return nil, err
+	}
+	asked.After, asked.Work = token.After, maxSearchWork
 	token.Moment = view.Moment()
 	page, err := view.Search(ctx, asked)
 	if err != nil {

@@ -91,7 +91,7 @@ func (s *Session) UpdateWhere(ctx context.Context, typ, criteria string, body []
 		return nil, err
 	}
 	defer doc.Release()
-	where, err := s.criteria(t, criteria)
+	where, err := s.criteria(ctx, t, criteria)
 	if err != nil {
 		return nil, err
 	}
