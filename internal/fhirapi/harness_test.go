@@ -72,7 +72,7 @@ func embedded(t testing.TB, clock func() time.Time) *server {
 
 func embeddedIn(t testing.TB, root string, clock func() time.Time) *server {
 	t.Helper()
-	engine, err := lsm.New(lsm.Options{Root: root, Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	engine, err := lsm.New(lsm.Options{Root: root, Clock: clock, Log: slog.New(slog.DiscardHandler), Uncompressed: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,9 +14,6 @@ func (e *Engine) TakeEveryWay() {
 	e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2, ingestFrom: 3, importOps: 20}
 }
 
-// Uncompressed makes stores that are opened from now on write tables as they are.
-func (e *Engine) Uncompressed() { e.tuning.uncompressed = true }
-
 // Settle writes everything into tables and compacts them.
 func (s *Store) Settle(ctx context.Context) error {
 	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true))

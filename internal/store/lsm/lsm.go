@@ -68,6 +68,9 @@ type Options struct {
 	BlockRows int
 	// Dictionaries compress bodies better; nil is none.
 	Dictionaries Dictionaries
+	// Uncompressed writes tables as they are. It is for tests that look for text
+	// in the files: what compression hides is not proved to be gone.
+	Uncompressed bool
 	// MinFreeBytes is the free space below which writes are refused with
 	// fault.Full; 0 is no floor.
 	MinFreeBytes uint64

@@ -142,7 +142,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		Cleaner:                     deleter{},
 	}
 	compression := compressionSettings()
-	if e.tuning.uncompressed {
+	if e.opts.Uncompressed {
 		compression = pebble.DBCompressionNone
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return compression })

@@ -185,9 +185,9 @@ func TestManyRowsOfOneEntry(t *testing.T) {
 // store's own key, and what is not purged can.
 func TestScrub(t *testing.T) {
 	mem := vfs.NewMem()
-	e := engine(t, memory(mem))
-	e.Uncompressed()
-	s := made(t, e)
+	opts := memory(mem)
+	opts.Uncompressed = true
+	s := made(t, engine(t, opts))
 	commit(t, s, put(patient("gone"), `{"x":"body of gone"}`, name("entry of gone")))
 	commit(t, s, put(patient("gone"), `{"x":"body two of gone"}`, name("entry two of gone")), put(patient("kept"), `{"x":"body of kept"}`, name("entry of kept")))
 	commit(t, s, store.Op{Kind: store.Purge, Key: patient("gone")})

@@ -16,9 +16,6 @@ type tuning struct {
 	// ingestFrom is from how many puts on a piece of an import becomes tables at
 	// once, instead of going through the log; importOps bounds a piece.
 	ingestFrom, importOps int
-	// uncompressed leaves tables as they are, so that a test can look for text in
-	// them.
-	uncompressed bool
 }
 
 // usualTuning was set by measurement: engine.md, 5.4.
