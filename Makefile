@@ -21,7 +21,11 @@ demo: build
 # The AWS CLI and boto3 come from PyPI (Debian's are years old), the AWS SDK for
 # JavaScript and two FHIR clients from npm; all are pinned in test/clients.
 # fhirclient's optional packages are React Native's: a quarter of a gigabyte.
-clients: $(PY)/.installed $(NODE)/.installed
+clients: $(PY)/.installed $(NODE)/.installed $(CACHE)/versitygw
+
+# An S3 server of others, for imports and exports (Apache-2.0).
+$(CACHE)/versitygw: test/clients/s3/go.mod test/clients/s3/go.sum
+	cd test/clients/s3 && go build -ldflags='-s -w' -o $@ github.com/versity/versitygw/cmd/versitygw
 
 $(PY)/.installed: test/clients/requirements.txt
 	python3 -m venv $(PY)
@@ -36,7 +40,7 @@ $(NODE)/.installed: test/clients/package.json test/clients/package-lock.json
 
 test: clients
 	go vet ./...
-	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_NODE=$(NODE) go test -timeout 20m ./...
+	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_NODE=$(NODE) TARN_TEST_S3=$(CACHE)/versitygw go test -timeout 20m ./...
 
 check:
 	@test -z "$$(gofmt -l cmd internal test examples)" || { gofmt -l cmd internal test examples; exit 1; }

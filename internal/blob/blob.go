@@ -97,7 +97,7 @@ type Bucket interface {
 	// Open reads an object.
 	Open(ctx context.Context, key string, r Read) (io.ReadCloser, error)
 	// Create begins an object, which takes the place of one with the same key.
-	// ctx bounds the whole writing.
+	// ctx bounds the whole writing. A key has one writer at a time.
 	Create(ctx context.Context, key string) (Writer, error)
 	// Delete takes an object away; one that is not there is no error.
 	Delete(ctx context.Context, key string) error

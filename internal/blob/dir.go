@@ -2,7 +2,6 @@ package blob
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"io/fs"
@@ -49,9 +48,9 @@ func (f Files) Bucket(_ context.Context, at Location, _ Access) (Bucket, error) 
 // the paths in the folder.
 type folder struct{ path, prefix string }
 
-// partial marks files that are being written: ".name" + partial + random. They are
-// not listed.
-const partial = ".tarn-partial-"
+// partial marks files that are being written: ".name" + partial. They are not
+// listed. What a crash leaves of one goes when its object is written again.
+const partial = ".tarn-partial"
 
 // open opens the folder; everything happens below it.
 func (f folder) open() (*os.Root, error) {
@@ -130,7 +129,7 @@ func (l *listing) visit(name string, entry fs.DirEntry, err error) error {
 		}
 		return nil
 	}
-	if !strings.HasPrefix(key, l.prefix) || strings.Contains(entry.Name(), partial) || !entry.Type().IsRegular() {
+	if !strings.HasPrefix(key, l.prefix) || strings.HasSuffix(entry.Name(), partial) || !entry.Type().IsRegular() {
 		return nil
 	}
 	info, err := entry.Info()
@@ -203,10 +202,14 @@ func (f folder) Create(_ context.Context, key string) (Writer, error) {
 	}
 	w := &fileWriter{root: root, name: name}
 	dir := path.Dir(name)
-	w.temporary = path.Join(dir, "."+path.Base(name)+partial+rand.Text())
+	w.temporary = path.Join(dir, "."+path.Base(name)+partial)
 	err = root.MkdirAll(dir, 0o700)
 	if err == nil {
-		w.file, err = root.OpenFile(w.temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		// Of two writers of one key, the older one's content never mixes with the
+		// newer one's: it has no name any more.
+		if err = root.Remove(w.temporary); err == nil || errors.Is(err, fs.ErrNotExist) {
+			w.file, err = root.OpenFile(w.temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fileFault(err), root.Close())
