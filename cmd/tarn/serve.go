@@ -40,6 +40,7 @@ type serveCommand struct {
 	BulkWorkers int        `help:"Imports and exports carried out side by side." default:"2" env:"TARN_BULK_WORKERS"`
 	StoreJobs   int        `help:"Imports of one data store side by side." default:"1" env:"TARN_STORE_JOBS"`
 	SMART       smartFlags `embed:"" prefix:"smart-"`
+	DevIDP      bool       `name:"dev-idp" help:"Serve an authorization server for development below /dev-idp, on a loopback address: it lets everybody in." env:"TARN_DEV_IDP"`
 
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
@@ -95,7 +96,7 @@ func (c *serveCommand) check() error {
 	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
 		return errors.New("the root's access key id and secret go together")
 	}
-	if err := c.SMART.check(); err != nil {
+	if err := errors.Join(c.SMART.check(), c.checkDevIDP()); err != nil {
 		return err
 	}
 	if c.PublicURL == "" {

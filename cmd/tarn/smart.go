@@ -67,8 +67,16 @@ func (c *serveCommand) authority(ctx context.Context) (*smart.Authority, error) 
 	if err != nil {
 		return nil, err
 	}
+	issuers := c.SMART.Issuers
+	if c.DevIDP {
+		origin, err := url.Parse(c.PublicURL)
+		if err != nil {
+			return nil, err
+		}
+		issuers = append([]string{origin.Scheme + "://" + origin.Host}, issuers...)
+	}
 	return smart.New(smart.Options{
-		Allow: c.SMART.Issuers, Introspectors: introspectors, Invoker: invoker, LambdaCache: c.SMART.LambdaCache, Clock: time.Now,
+		Allow: issuers, Introspectors: introspectors, Invoker: invoker, LambdaCache: c.SMART.LambdaCache, Clock: time.Now,
 	})
 }
 

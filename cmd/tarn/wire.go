@@ -139,6 +139,10 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	development, err := c.devServer(plane, shared, log)
+	if err != nil {
+		return nil, err
+	}
 	door := gateway.New(gateway.Options{
 		Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
@@ -146,7 +150,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 			Jobs: queue, Imports: imports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
-		Bearers: authority, Roles: directory, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
+		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})
 	if err := queue.Start(ctx); err != nil {
 		return nil, err

@@ -64,6 +64,8 @@ type Options struct {
 	// roles that token Lambdas name; nil: each is unknown.
 	Bearers Bearers
 	Roles   Roles
+	// DevIDP is the authorization server for development; nil: there is none.
+	DevIDP http.Handler
 	// Endpoint is a data store's URL as the audience of its tokens names it.
 	Endpoint func(id string) string
 }
@@ -202,6 +204,9 @@ func (g *Gateway) refuse(x *exchange, err error, write func(http.ResponseWriter,
 	write(x.w, err)
 }
 
+// DevIDPPrefix begins the paths of the authorization server for development.
+const DevIDPPrefix = "/dev-idp/"
+
 // serveOwn answers what belongs to neither plane.
 func (g *Gateway) serveOwn(x *exchange, path string) {
 	switch {
@@ -211,6 +216,8 @@ func (g *Gateway) serveOwn(x *exchange, path string) {
 		io.WriteString(x.w, "ready\n")
 	case path == "/readyz":
 		http.Error(x.w, "not ready", http.StatusServiceUnavailable)
+	case g.DevIDP != nil && strings.HasPrefix(path, DevIDPPrefix):
+		g.DevIDP.ServeHTTP(x.w, x.r)
 	case path == "/metrics" && g.Metrics != nil:
 		g.Metrics.ServeHTTP(x.w, x.r)
 	default:

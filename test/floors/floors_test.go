@@ -30,6 +30,7 @@ var floors = []struct {
 	{"jobs", []string{"internal/job"}},
 	{"principals that the server keeps", []string{"internal/principals"}},
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda"}},
+	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda", "internal/devidp"}},
 	{"interactions and bulk", []string{"internal/interaction", "internal/bulk"}},
 	{"control plane's domain", []string{"internal/datastore"}},
 	{"wires: they translate, and decide nothing", []string{"internal/fhirapi", "internal/awsapi", "internal/awsquery"}},
