@@ -10,7 +10,7 @@ PY := $(CACHE)/python
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
-.PHONY: build demo test check bench fuzz crash synthea clients clean
+.PHONY: build demo test check bench fuzz crash synthea clients browser clean
 
 build:
 	go build -o bin/tarn ./cmd/tarn
@@ -38,7 +38,13 @@ $(NODE)/.installed: test/clients/package.json test/clients/package-lock.json
 	cd $(NODE) && npm ci --silent --no-audit --no-fund --omit=optional --ignore-scripts
 	touch $@
 
-test: clients
+# A browser for the SMART app of test/blackbox: Debian's, where it can be installed.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	  echo "chromium is not there and cannot be installed: its test is skipped"
+
+test: clients browser
 	go vet ./...
 	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_NODE=$(NODE) TARN_TEST_S3=$(CACHE)/versitygw go test -timeout 20m ./...
 

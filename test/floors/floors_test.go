@@ -29,7 +29,6 @@ var floors = []struct {
 	{"audit and records", []string{"internal/audit", "internal/record"}},
 	{"jobs", []string{"internal/job"}},
 	{"principals that the server keeps", []string{"internal/principals"}},
-	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda"}},
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda", "internal/devidp"}},
 	{"interactions and bulk", []string{"internal/interaction", "internal/bulk"}},
 	{"control plane's domain", []string{"internal/datastore"}},
