@@ -4,6 +4,7 @@
 //	tarn serve                        the server
 //	tarn datastore create|list|…      the control plane, from a shell
 //	tarn key create|list|…            the built-in key management service
+//	tarn backup, tarn restore         backups, and stores made of them
 //	tarn check, tarn compact          look stores through; put their files into order
 //	tarn iam user|key|role|policy …   who may do what
 //	tarn credentials                  the root's access key
@@ -28,6 +29,8 @@ type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server."`
 	Datastore   datastoreCommand   `cmd:"" help:"Create, list, describe, update, delete and await data stores."`
 	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
+	Backup      backupCommand      `cmd:"" help:"Bring a data store's backup up to date."`
+	Restore     restoreCommand     `cmd:"" help:"Make a new data store of a backup, at any moment of its retention."`
 	Check       checkCommand       `cmd:"" help:"Look data stores through, and mend what can be derived."`
 	Compact     compactCommand     `cmd:"" help:"Put a data store's files into order, while it serves."`
 	IAM         iamCommand         `cmd:"" name:"iam" help:"Keep users, access keys, roles and policies."`

@@ -68,6 +68,7 @@ var operations = map[string]operation{
 	"DescribeFHIRDatastore": call((*API).describeFHIRDatastore),
 	"ListFHIRDatastores":    call((*API).listFHIRDatastores),
 	"UpdateFHIRDatastore":   call((*API).updateFHIRDatastore),
+	"RestoreFHIRDatastore":  call((*API).restoreFHIRDatastore),
 	"DeleteFHIRDatastore":   call((*API).deleteFHIRDatastore),
 	"TagResource":           call((*API).tagResource),
 	"UntagResource":         call((*API).untagResource),
@@ -83,6 +84,7 @@ var operations = map[string]operation{
 	"DescribeDatastoreSettings": call((*API).describeDatastoreSettings),
 	"UpdateDatastoreSettings":   call((*API).updateDatastoreSettings),
 	"CheckDatastore":            call((*API).checkDatastore),
+	"BackupDatastore":           call((*API).backupDatastore),
 	"CompactDatastore":          call((*API).compactDatastore),
 }
 

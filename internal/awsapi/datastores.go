@@ -61,6 +61,15 @@ func (a *API) createFHIRDatastore(ctx context.Context, in *createFHIRDatastoreRe
 	if err := in.check(); err != nil {
 		return datastoreAnswer{}, err
 	}
+	d, err := a.Plane.Create(ctx, in.request())
+	if err != nil {
+		return datastoreAnswer{}, err
+	}
+	return a.answer(d), nil
+}
+
+// request is the request as package datastore takes it.
+func (in *createFHIRDatastoreRequest) request() datastore.CreateRequest {
 	req := datastore.CreateRequest{
 		Name: value(in.DatastoreName), TypeVersion: value(in.DatastoreTypeVersion),
 		Encryption: in.SseConfiguration.encryption(), Identity: in.IdentityProviderConfiguration.identity(),
@@ -79,11 +88,7 @@ func (a *API) createFHIRDatastore(ctx context.Context, in *createFHIRDatastoreRe
 		req.Settings.DefaultProfiles = in.ProfileConfiguration.DefaultProfiles
 	}
 	req.Settings.Backup = in.BackupConfiguration.backup()
-	d, err := a.Plane.Create(ctx, req)
-	if err != nil {
-		return datastoreAnswer{}, err
-	}
-	return a.answer(d), nil
+	return req
 }
 
 type datastoreIDRequest struct{ DatastoreId *string }
@@ -108,7 +113,7 @@ func (a *API) describeFHIRDatastore(ctx context.Context, in *datastoreIDRequest)
 	if err != nil {
 		return propertiesAnswer{}, err
 	}
-	return propertiesAnswer{properties(d, a.Endpoint(d.ID))}, nil
+	return propertiesAnswer{a.shown(d)}, nil
 }
 
 func (a *API) deleteFHIRDatastore(ctx context.Context, in *datastoreIDRequest) (datastoreAnswer, error) {
@@ -198,7 +203,7 @@ func (a *API) listFHIRDatastores(ctx context.Context, in *listFHIRDatastoresRequ
 	}
 	out.DatastorePropertiesList = make([]datastoreProperties, len(page.Datastores))
 	for i, d := range page.Datastores {
-		out.DatastorePropertiesList[i] = properties(d, a.Endpoint(d.ID))
+		out.DatastorePropertiesList[i] = a.shown(d)
 	}
 	if page.After != nil {
 		raw, err := json.Marshal(listToken{page.At, page.After, at.Filter})
@@ -288,5 +293,5 @@ func (a *API) updateFHIRDatastore(ctx context.Context, in *updateFHIRDatastoreRe
 	if err != nil {
 		return propertiesAnswer{}, err
 	}
-	return propertiesAnswer{properties(d, a.Endpoint(d.ID))}, nil
+	return propertiesAnswer{a.shown(d)}, nil
 }

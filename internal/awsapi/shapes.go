@@ -46,7 +46,13 @@ type tag struct{ Key, Value *string }
 
 type errorCause struct{ ErrorMessage, ErrorCategory string }
 
-type backupStatusInfo struct{ Configuration *backupConfiguration }
+type backupStatusInfo struct {
+	Configuration                  *backupConfiguration
+	BackupEnabledAt                *epoch `json:",omitempty"`
+	EarliestRestorePoint           *epoch `json:",omitempty"`
+	LatestRestorePoint             *epoch `json:",omitempty"`
+	ScheduledPermanentDeletionTime *epoch `json:",omitempty"`
+}
 
 type datastoreProperties struct {
 	DatastoreId                   string
@@ -158,7 +164,7 @@ func backupOf(b *datastore.Backup) *backupStatusInfo {
 	if b.RetentionDays > 0 {
 		out.RetentionPeriodInDays = &b.RetentionDays
 	}
-	return &backupStatusInfo{out}
+	return &backupStatusInfo{Configuration: out}
 }
 
 // check methods: the constraints of each structure, member names as AWS spells

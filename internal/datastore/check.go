@@ -119,12 +119,12 @@ func (s Settings) check(creating bool) error {
 
 func (b *Backup) check() error {
 	switch {
-	case b == nil, b.Status == backupOff:
+	case b == nil, b.Status == backupOff, b.On():
 		return nil
 	case b.Status == "":
 		return invalid("backupConfiguration.status", "a backup configuration says whether backup is on", "give Status")
 	}
-	return missing("backupConfiguration.status", "continuous backup")
+	return invalid("backupConfiguration.status", b.Status+" is no status", "use ENABLED or DISABLED")
 }
 
 // backupOff is BackupConfiguration.Status of a store without backup.

@@ -28,7 +28,8 @@ type CreateRequest struct {
 	Identity    Identity
 	Settings    Settings
 	Tags        []Tag
-	ClientToken string `json:"-"`
+	Restore     *Restore `json:",omitempty"` // RestoreFHIRDatastore: of which backup
+	ClientToken string   `json:"-"`
 }
 
 // TokenLife is how long a ClientToken is remembered (at least; AWS does not say
@@ -58,8 +59,17 @@ func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, erro
 	if req.Preload != "" && p.Preload == nil {
 		return nil, missing("preloadDataConfig.preloadDataType", "a data set to preload")
 	}
+	if err := p.offered(req.Settings.Backup); err != nil {
+		return nil, err
+	}
 	if answer, err := p.answered(ctx, req); answer != nil || err != nil {
 		return answer, err
+	}
+	asked := req
+	if req.Restore != nil {
+		if err := p.checkRestore(ctx, &req); err != nil {
+			return nil, err
+		}
 	}
 	if err := p.resolveKey(ctx, &req.Encryption); err != nil {
 		return nil, err
@@ -69,7 +79,7 @@ func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, erro
 		return nil, err
 	}
 	// From here on a client that hangs up does not call back what it asked for.
-	return p.keep(context.WithoutCancel(ctx), d, req)
+	return p.keep(context.WithoutCancel(ctx), d, asked)
 }
 
 // keep commits record, job and token, and begins the job.
@@ -105,8 +115,9 @@ func (p *Plane) newDatastore(req CreateRequest) (*Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Settings.Backup = req.Settings.Backup.since(nil, p.Clock())
 	return &Datastore{
-		ID: id, ARN: p.ARN(id), Name: req.Name, Status: Creating, TypeVersion: req.TypeVersion,
+		Restore: req.Restore, ID: id, ARN: p.ARN(id), Name: req.Name, Status: Creating, TypeVersion: req.TypeVersion,
 		CreatedAt: p.Clock().Truncate(time.Millisecond), Encryption: req.Encryption, Preload: req.Preload,
 		Identity: req.Identity, Settings: req.Settings, Tags: req.Tags,
 	}, nil
@@ -148,7 +159,11 @@ func (p *Plane) answered(ctx context.Context, req CreateRequest) (*Datastore, er
 
 // tokenID is the document id of a token: per account and operation.
 func (p *Plane) tokenID(req CreateRequest) string {
-	return digest(p.Account, "CreateFHIRDatastore", req.ClientToken)
+	operation := "CreateFHIRDatastore"
+	if req.Restore != nil {
+		operation = "RestoreFHIRDatastore"
+	}
+	return digest(p.Account, operation, req.ClientToken)
 }
 
 // digest identifies a request after defaults, its tags as a set.

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/backup"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/record"
 	"github.com/tarn-fhir/tarn/internal/seal"
@@ -70,6 +71,10 @@ type Datastore struct {
 	Operator    Operator `json:",omitzero"`
 	Tags        []Tag    `json:",omitempty"` // in the order given, keys unique
 	Failure     *Failure `json:",omitempty"`
+	Restore     *Restore `json:",omitempty"` // of which backup it is made
+	// RemoveAt is when the backups of a deleted store are removed, and it cannot
+	// be restored any more.
+	RemoveAt time.Time `json:",omitzero"`
 }
 
 // Encryption says whose key wraps the store's data key. Immutable.
@@ -112,9 +117,10 @@ type Settings struct {
 // Backup is BackupConfiguration.
 type Backup struct {
 	Status        string
-	Type          string `json:",omitempty"`
-	RetentionDays int    `json:",omitempty"`
-	Tags          bool   `json:",omitempty"`
+	Type          string    `json:",omitempty"`
+	RetentionDays int       `json:",omitempty"`
+	Tags          bool      `json:",omitempty"`
+	EnabledAt     time.Time `json:",omitzero"` // since when it is on; not asked for
 }
 
 // Tag is one resource tag.
@@ -167,8 +173,9 @@ type Options struct {
 	System    store.Store
 	Jobs      *job.Queue
 	Keyring   seal.Keyring
-	OwnedKey  string    // the key for AWS_OWNED_KMS_KEY
-	Preload   Preloader // nil: PreloadDataConfig is refused
+	OwnedKey  string      // the key for AWS_OWNED_KMS_KEY
+	Preload   Preloader   // nil: PreloadDataConfig is refused
+	Backups   *backup.Dir // where backups are kept; nil: BackupConfiguration is refused
 	Clock     func() time.Time
 	Random    io.Reader
 	Log       *slog.Logger
@@ -177,6 +184,7 @@ type Options struct {
 	IdleClose   time.Duration // a store nobody used so long is closed; 0: DefaultIdleClose
 	KeyCheck    time.Duration // how often open stores' keys are looked at; 0: DefaultKeyCheck
 	KeyGrace    time.Duration // how long a store stays open while its KMS cannot be reached; 0: DefaultKeyGrace
+	BackupEvery time.Duration // how often stores with continuous backup are looked at; 0: DefaultBackupEvery
 	MaxOpen     int           // stores open at once, unless more are in use; 0: DefaultMaxOpen
 
 	// Gone is told when a store is deleted, so that what others keep for it is
@@ -191,12 +199,14 @@ const (
 	DefaultKeyCheck    = 20 * time.Second
 	DefaultKeyGrace    = 15 * time.Minute
 	DefaultMaxOpen     = 64
+	DefaultBackupEvery = time.Minute
 )
 
 // Plane is the control plane of one server.
 type Plane struct {
 	Options
-	pool *pool
+	backups *backups
+	pool    *pool
 }
 
 // The job kinds of this package, registered by New.
@@ -218,7 +228,8 @@ func New(o Options) *Plane {
 	if o.Gone == nil {
 		o.Gone = func(string) {}
 	}
-	p := &Plane{Options: o}
+	o.BackupEvery = orDefault(o.BackupEvery, DefaultBackupEvery)
+	p := &Plane{Options: o, backups: newBackups()}
 	p.pool = newPool(p)
 	o.Jobs.Register(kindProvision, provisioner{p})
 	o.Jobs.Register(kindDelete, deleter{p})

@@ -66,11 +66,18 @@ func (p deleter) Run(ctx context.Context, run *job.Run) error {
 	if err != nil {
 		return err
 	}
+	if err := p.lastBackup(ctx, d); err != nil {
+		return err
+	}
 	if err := p.destroy(ctx, id); err != nil {
 		return err
 	}
+	p.backups.forget(id)
 	_, err = datastores.Update(ctx, p.System, id, func(d *Datastore) error {
 		d.Status, d.DeletedAt, d.Failure = Deleted, p.Clock(), nil
+		if d.Settings.Backup.On() {
+			d.RemoveAt = d.DeletedAt.Add(d.Settings.Backup.retention())
+		}
 		return nil
 	})
 	if err == nil {
@@ -112,7 +119,7 @@ func failureOf(cause error) *Failure {
 // KeepDeleted, client tokens after TokenLife. It begins again deletions that
 // failed. Tend calls it.
 func (p *Plane) Sweep(ctx context.Context) error {
-	return errors.Join(p.sweepDeletions(ctx), p.sweepDeleted(ctx), p.sweepTokens(ctx), p.sweepJobs(ctx))
+	return errors.Join(p.sweepDeletions(ctx), p.sweepBackups(ctx), p.sweepDeleted(ctx), p.sweepTokens(ctx), p.sweepJobs(ctx))
 }
 
 func (p *Plane) sweepDeletions(ctx context.Context) error {
@@ -143,7 +150,7 @@ func (p *Plane) sweepDeleted(ctx context.Context) error {
 		return err
 	}
 	for _, d := range gone {
-		if p.Clock().Sub(d.DeletedAt) < p.KeepDeleted {
+		if p.Clock().Sub(d.DeletedAt) < p.KeepDeleted || !d.RemoveAt.IsZero() {
 			continue
 		}
 		if err := datastores.Purge(ctx, p.System, d.ID); err != nil {

@@ -99,12 +99,27 @@ func (p *Plane) Update(ctx context.Context, req UpdateRequest) (*Datastore, erro
 	if _, err := p.Describe(ctx, req.ID); err != nil {
 		return nil, err
 	}
-	return p.change(ctx, req.ID, func(d *Datastore) error {
+	if err := p.offered(req.Backup); err != nil {
+		return nil, err
+	}
+	var before *Backup
+	d, err := p.change(ctx, req.ID, func(d *Datastore) error {
 		if d.Status != Active && d.Status != UpdateFailed {
 			return inTransition("datastore.Update", d)
 		}
-		return req.apply(d)
+		before = d.Settings.Backup
+		if err := req.apply(d); err != nil {
+			return err
+		}
+		if req.Backup != nil {
+			d.Settings.Backup = req.Backup.since(before, p.Clock())
+		}
+		return nil
 	})
+	if err == nil && before.On() && !d.Settings.Backup.On() {
+		p.dropBackups(d.ID)
+	}
+	return d, err
 }
 
 // change changes a record, and says so to the pool.

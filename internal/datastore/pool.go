@@ -121,6 +121,23 @@ func (p *pool) leaseLocked(s *slot) *Lease {
 	return &Lease{Datastore: s.datastore, Store: s.store, release: sync.OnceFunc(func() { p.giveBack(s) })}
 }
 
+// borrow is lease for the server's own looks, which do not keep a store from
+// being idle; nil when it is not open.
+func (p *pool) borrow(id string) *Lease {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.slots[id]
+	if s == nil || s.store == nil || s.datastore == nil {
+		return nil
+	}
+	s.users++
+	return &Lease{Datastore: s.datastore, Store: s.store, release: sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		s.users--
+	})}
+}
+
 func (p *pool) giveBack(s *slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -355,6 +372,7 @@ func (p *pool) shut(s *slot, really func() bool) {
 	}
 	s.store, s.datastore = nil, nil
 	p.mu.Unlock()
+	p.plane.backups.closing(s.id, open)
 	if err := open.Close(); err != nil {
 		p.plane.Log.Error("closing a data store", "datastore", s.id, "error", err)
 	}

@@ -166,6 +166,9 @@ func (p provisioner) makeStore(ctx context.Context, d *Datastore) error {
 		return err
 	}
 	defer key.Wipe()
+	if d.Restore != nil {
+		return p.restoreStore(ctx, d)
+	}
 	return p.Engine.Create(ctx, store.ID(d.ID), key)
 }
 

@@ -26,6 +26,11 @@ func (p *Plane) Tend(ctx context.Context) {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	p.sweep(ctx)
+	var backing errgroup.Group
+	if p.Backups != nil {
+		backing.Go(func() error { p.tendBackups(ctx); return nil })
+		defer func() { _ = backing.Wait() }() // it returns no error
+	}
 	for {
 		select {
 		case <-ctx.Done():

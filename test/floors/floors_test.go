@@ -26,7 +26,7 @@ var floors = []struct {
 	{"ground: touches the world, knows no search", []string{"internal/durable", "internal/blob", "internal/seal", "internal/seal/localkms", "internal/seal/awskms", "internal/sigv4", "internal/iam", "internal/throttle", "internal/synthea", "internal/synthea/gen", "internal/fhir/dictionary/gen"}},
 	{"the store's contract", []string{"internal/store"}},
 	{"engines", []string{"internal/store/memory", "internal/store/lsm", "internal/store/storetest"}},
-	{"audit and records", []string{"internal/audit", "internal/record"}},
+	{"audit and records", []string{"internal/audit", "internal/backup", "internal/record"}},
 	{"jobs", []string{"internal/job"}},
 	{"principals that the server keeps", []string{"internal/principals"}},
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda", "internal/devidp"}},

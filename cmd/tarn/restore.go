@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/backup"
+)
+
+type backupCommand struct {
+	connection
+	ID string `arg:"" help:"Data store id; it has continuous backup."`
+}
+
+// Run brings a store's backup up to date, now.
+func (c *backupCommand) Run(ctx context.Context) error {
+	var done struct{ LatestRestorePoint float64 }
+	if err := c.call(ctx, "BackupDatastore", map[string]string{"DatastoreId": c.ID}, &done); err != nil {
+		return err
+	}
+	fmt.Println(time.UnixMilli(int64(done.LatestRestorePoint * 1000)).UTC().Format(time.RFC3339Nano))
+	return nil
+}
+
+type restoreCommand struct {
+	connection
+	Source string    `arg:"" help:"Id of the data store whose backup it is; it may be deleted."`
+	Name   string    `arg:"" optional:"" help:"A name for the new data store."`
+	At     time.Time `help:"The moment to restore (RFC 3339); else the latest."`
+	KmsKey string    `help:"KMS key that wraps the new store's data key; else the server's own."`
+	NoWait bool      `help:"Return at once, while the store is CREATING."`
+}
+
+// Run makes a new store of a backup.
+func (c *restoreCommand) Run(ctx context.Context) error {
+	create := datastoreCreate{connection: c.connection, Name: c.Name, KmsKey: c.KmsKey}
+	in, err := create.request()
+	if err != nil {
+		return err
+	}
+	delete(in, "DatastoreTypeVersion")
+	in["SourceDatastoreId"] = c.Source
+	point := map[string]any{}
+	if !c.At.IsZero() {
+		point["RestorePointTime"] = float64(c.At.UnixMilli()) / 1000
+	}
+	in["RestoreConfiguration"] = map[string]any{"ContinuousBackupRestoreConfiguration": point}
+	var made struct{ DatastoreId string }
+	if err := c.call(ctx, "RestoreFHIRDatastore", in, &made); err != nil {
+		return err
+	}
+	if c.NoWait {
+		d, err := c.describe(ctx, made.DatastoreId)
+		return errors.Join(err, c.show(d))
+	}
+	d, err := c.await(ctx, made.DatastoreId, "ACTIVE")
+	return errors.Join(c.show(d), err)
+}
+
+// backups is where the server keeps backups; nil: nowhere.
+func (c *serveCommand) backups() *backup.Dir {
+	if c.BackupDir == "" {
+		return nil
+	}
+	return &backup.Dir{Root: c.BackupDir}
+}
