@@ -82,9 +82,12 @@ func (c connection) sign(ctx context.Context, req *http.Request, body []byte, se
 	if err != nil {
 		return err
 	}
+	return c.signWith(ctx, req, body, service, aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey})
+}
+
+func (c connection) signWith(ctx context.Context, req *http.Request, body []byte, service string, key aws.Credentials) error {
 	sum := sha256.Sum256(body)
-	return v4.NewSigner().SignHTTP(ctx, aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey},
-		req, hex.EncodeToString(sum[:]), service, c.Region, time.Now())
+	return v4.NewSigner().SignHTTP(ctx, key, req, hex.EncodeToString(sum[:]), service, c.Region, time.Now())
 }
 
 func refusal(resp *http.Response, raw []byte) error {

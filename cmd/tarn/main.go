@@ -9,6 +9,7 @@
 //	tarn backup, tarn restore         backups, and stores made of them
 //	tarn check, tarn compact          look stores through; put their files into order
 //	tarn iam user|key|role|policy …   who may do what
+//	tarn proxy                        signs for tools that cannot
 //	tarn credentials                  the root's access key
 //	tarn version
 package main
@@ -38,6 +39,7 @@ type cli struct {
 	Check       checkCommand       `cmd:"" help:"Look data stores through, and mend what can be derived."`
 	Compact     compactCommand     `cmd:"" help:"Put a data store's files into order, while it serves."`
 	IAM         iamCommand         `cmd:"" name:"iam" help:"Keep users, access keys, roles and policies."`
+	Proxy       proxyCommand       `cmd:"" help:"Sign on loopback for tools that cannot."`
 	Credentials credentialsCommand `cmd:"" help:"Show the root's access key, for AWS clients."`
 	Version     versionCommand     `cmd:"" help:"Show the version."`
 }

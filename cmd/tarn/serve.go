@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,9 @@ type serveCommand struct {
 	SMART       smartFlags `embed:"" prefix:"smart-"`
 	DevIDP      bool       `name:"dev-idp" help:"Serve an authorization server for development below /dev-idp, on a loopback address: it lets everybody in." env:"TARN_DEV_IDP"`
 
+	TLSCert string `name:"tls-cert" help:"Certificate (chain) in PEM to serve TLS with; read again when it changes." placeholder:"FILE" env:"TARN_TLS_CERT"`
+	TLSKey  string `name:"tls-key" help:"Its private key in PEM." placeholder:"FILE" env:"TARN_TLS_KEY"`
+
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
 
@@ -76,17 +80,25 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	secure, err := c.secure(log)
+	if err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return err
 	}
 	if c.PublicURL == "" {
 		c.PublicURL = "http://" + listener.Addr().String()
+		if secure != nil {
+			c.PublicURL = "https://" + listener.Addr().String()
+		}
 	}
 	s, err := wire(ctx, c, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	s.tls = secure
 	fmt.Print(c.greeting())
 	return s.run(ctx, listener, c.Drain)
 }
@@ -159,6 +171,7 @@ type server struct {
 	tend func(context.Context) // until its context ends
 	stop func() error          // after the last request
 	log  *slog.Logger
+	tls  *tls.Config // nil: in the clear
 }
 
 // Time bounds of a connection: a client that sends its headers or its whole
@@ -172,9 +185,15 @@ const (
 
 // run serves until ctx ends, lets requests under way finish, and closes.
 func (s *server) run(ctx context.Context, listener net.Listener, drain time.Duration) error {
-	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader}
+	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls}
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(listener) }()
+	go func() {
+		if s.tls != nil {
+			served <- web.ServeTLS(listener, "", "")
+			return
+		}
+		served <- web.Serve(listener)
+	}()
 	tending, stopTending := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { defer close(done); s.tend(tending) }()

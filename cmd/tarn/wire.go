@@ -145,7 +145,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	door := gateway.New(gateway.Options{
-		Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
+		Failures: throttle.NewFailures(), Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
 			Jobs: queue, Imports: imports, Schemes: c.schemes()},

@@ -52,6 +52,8 @@ type Options struct {
 	// Sessions makes what one data plane request works with.
 	Sessions SessionMaker
 	Limiter  *throttle.Limiter
+	// Failures slows down those whose credentials fail; nil: nobody is.
+	Failures *throttle.Failures
 	Recorder audit.Recorder
 	Metrics  *Metrics
 	Log      *slog.Logger
@@ -136,6 +138,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := &exchange{w: &answer{ResponseWriter: w}, r: r, id: id, began: g.Clock()}
 	x.w.Header().Set("x-amzn-RequestId", id)
+	secureHeaders(x.w.Header(), r)
 	defer g.finish(x)
 	defer g.recovered(x)
 	switch path := rawPath(r); {
@@ -151,6 +154,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.plane = planeServer
 		g.serveOwn(x, path)
+	}
+}
+
+// hstsAge is how long browsers are to ask by TLS alone, where TLS is spoken.
+const hstsAge = "max-age=31536000"
+
+// secureHeaders keeps browsers from guessing types, from telling others where
+// they were, and from keeping what they saw.
+func secureHeaders(h http.Header, r *http.Request) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+	if r.TLS != nil {
+		h.Set("Strict-Transport-Security", hstsAge)
 	}
 }
 
@@ -312,6 +329,23 @@ func (g *Gateway) admit(x *exchange, maxBody int64) ([]byte, error) {
 }
 
 func (g *Gateway) admitBy(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
+	key := sigv4.ClaimedKey(x.r)
+	if g.Failures != nil {
+		if err := g.Failures.Locked(sourceIP(x.r), key, x.began); err != nil {
+			return nil, err
+		}
+	}
+	body, err := g.verified(verifier, x, maxBody)
+	if g.Failures != nil && wrongCredentials[fault.From(err).Kind] {
+		g.Failures.Failed(sourceIP(x.r), key, x.began)
+	}
+	return body, err
+}
+
+// wrongCredentials are the refusals that count towards a lock-out.
+var wrongCredentials = map[fault.Kind]bool{fault.UnknownKey: true, fault.BadSignature: true}
+
+func (g *Gateway) verified(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
 	if err := verifier.Precheck(x.r); err != nil {
 		return nil, err
 	}

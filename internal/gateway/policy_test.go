@@ -10,6 +10,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/throttle"
 )
 
 // deniesOne is a policy that allows everything but one action.
@@ -116,4 +117,38 @@ func statusesOf(t *testing.T, r reply) []string {
 		statuses[i] = e.Response.Status
 	}
 	return statuses
+}
+
+// Whoever keeps failing is held off before anything is verified, the right
+// secret included; others are not.
+func TestLockOut(t *testing.T) {
+	failures := throttle.NewFailures()
+	w := newWorld(t, func(o *gateway.Options) { o.Failures = failures })
+	list := func(key string) reply {
+		return w.do(w.sign(w.request("POST", "/", "{}", control("ListFHIRDatastores")...), keyID, key))
+	}
+	held := false
+	for range 200 { // far more than are borne
+		got := list("guess")
+		if held = got.status == 429; held {
+			if got.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+			break
+		}
+	}
+	if !held {
+		t.Fatal("a guesser is never held off")
+	}
+	if got := w.do(w.sign(w.request("POST", "/", "{}", control("ListFHIRDatastores")...), "AKIAANOTHER", secret)); got.status != 403 {
+		t.Errorf("another key: %d %s", got.status, got.body)
+	}
+}
+
+func TestSecurityHeaders(t *testing.T) {
+	w := newWorld(t)
+	got := w.signed("POST", "/", "{}", control("ListFHIRDatastores")...)
+	if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" || got.header.Get("Strict-Transport-Security") != "" {
+		t.Errorf("%v", got.header)
+	}
 }

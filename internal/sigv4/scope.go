@@ -33,6 +33,20 @@ func ScopedService(r *http.Request) string {
 	return claim.service
 }
 
+// ClaimedKey is the access key id that a request's signature names, empty where
+// it has none in form. Nothing is verified.
+func ClaimedKey(r *http.Request) string {
+	request, err := readTarget(r)
+	if err != nil {
+		return ""
+	}
+	claim, err := readClaim(r, request.pairs)
+	if err != nil {
+		return ""
+	}
+	return claim.accessKeyID
+}
+
 // checkScope holds the credential scope against this server and the request's
 // own date. The wording is AWS's ("Troubleshoot signed requests for AWS APIs",
 // IAM User Guide).
