@@ -59,7 +59,7 @@ func (keys) Secret(_ context.Context, id string) (sigv4.Credential, error) {
 }
 
 // root is a directory of the root alone.
-func root(t *testing.T) *iam.Directory {
+func root(t testing.TB) *iam.Directory {
 	t.Helper()
 	d, err := iam.NewDirectory(iam.Options{Account: account, Root: iam.Credentials{AccessKeyID: keyID, SecretAccessKey: secret}, Clock: time.Now})
 	if err != nil {
@@ -110,7 +110,7 @@ func (l *lines) String() string {
 
 // world is a server's door with everything behind it, over the plain engine.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	door   *gateway.Gateway
 	server *httptest.Server
 	audit  *events
@@ -118,7 +118,7 @@ type world struct {
 	box    *seal.Box
 }
 
-func newWorld(t *testing.T, change ...func(*gateway.Options)) *world {
+func newWorld(t testing.TB, change ...func(*gateway.Options)) *world {
 	t.Helper()
 	w := &world{t: t, audit: new(events), log: new(lines)}
 	log := slog.New(slog.NewTextHandler(w.log, nil))
@@ -168,9 +168,12 @@ func newWorld(t *testing.T, change ...func(*gateway.Options)) *world {
 
 func (w *world) base(id string) string { return w.server.URL + "/datastore/" + id + "/r4" }
 
+// registry is R4's, shared: its tables are made once.
+var registry = searchparam.NewRegistry()
+
 // Session implements gateway.SessionMaker.
 func (w *world) Session(lease *datastore.Lease, _ iam.Principal, touched func(audit.Target)) (*interaction.Session, error) {
-	id, registry := lease.Datastore.ID, searchparam.NewRegistry()
+	id := lease.Datastore.ID
 	return &interaction.Session{
 		StoreID: id, Store: lease.Store, Grant: search.Everything(), Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, lease.Store.HashKey(), w.base(id)+"/"), Base: w.base(id), Pages: w.box,
