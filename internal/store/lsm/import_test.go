@@ -49,13 +49,13 @@ func TestImportsBesideCommits(t *testing.T) {
 	e := engine(t, opts)
 	e.TakeEveryWay()
 	s := made(t, e)
-	const puts = 600
+	const puts = 240
 	var all sync.WaitGroup
 	for _, part := range []string{"x", "y"} {
 		all.Go(func() { importInto(t, s, part, puts, 7) })
 	}
 	all.Go(func() {
-		for i := range 100 {
+		for i := range 60 {
 			key := patient(fmt.Sprintf("x-%d", i))
 			op := put(key, "{}", name("beside"))
 			if i%10 == 9 {
