@@ -35,6 +35,7 @@ type sessions struct {
 	statements *interaction.Statements
 	later      *transactions
 	bulk       *bulkJobs
+	exports    *exports
 
 	mu         sync.Mutex
 	extractors map[string]extractor // by data store id
@@ -54,7 +55,7 @@ func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func
 		StoreID: id, Store: lease.Store, Grant: search.Everything(), Registry: s.registry,
 		Extractor: s.extractor(id, lease.Store), Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
-		Validator: s.validator, Statements: s.statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id},
+		Validator: s.validator, Statements: s.statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id}, Exports: storeExports{s.exports, id, lease.Store},
 		Rules: lease.Datastore.Operator.Rules(),
 	}, nil
 }

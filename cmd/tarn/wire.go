@@ -111,6 +111,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 			shared.forget(id)
 			shared.later.forgot.Delete(id)
 			shared.bulk.forgot.Delete(id)
+			shared.exports.forget(id)
 		},
 	})
 	closing.add(func() error { plane.Close(); return nil })
@@ -121,6 +122,11 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	storage, err := c.storage(ctx, c.Region, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	shared.exports = newExports(queue, plane, shared, storage, filepath.Join(c.DataDir, "exports"), c.Workers, log)
 	recorder, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err
@@ -157,7 +163,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	closing.add(func() error { queue.Stop(); return nil })
-	return &server{handler: door, tend: beside(plane.Tend, people.Tend), stop: closing.close, log: log}, nil
+	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend), stop: closing.close, log: log}, nil
 }
 
 // closers close in the reverse of the order they were added.

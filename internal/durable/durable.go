@@ -29,11 +29,11 @@ func Write(path string, content []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
-	return syncFolder(folder)
+	return SyncFolder(folder)
 }
 
-// syncFolder makes a rename in the folder last.
-func syncFolder(path string) error {
+// SyncFolder makes a rename in the folder last.
+func SyncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
 		return err

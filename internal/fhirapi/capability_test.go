@@ -32,7 +32,8 @@ var offered = map[string][]struct{ method, path, action string }{
 	"": {{"GET", "/metadata", "GetCapabilities"}, {"GET", "/.well-known/smart-configuration", "Discovery"},
 		{"GET", "/Transaction/1", "ReadResource"}, {"GET", "/$bulk-delete/1", "DescribeFHIRBulkDeleteJob"},
 		{"GET", "/$erase/1", "DescribeFHIRBulkDeleteJob"}, {"GET", "/$purge/1", "DescribeFHIRBulkDeleteJob"},
-		{"GET", "/$bulk-patch/1", "DescribeFHIRBulkPatchJob"}},
+		{"GET", "/$bulk-patch/1", "DescribeFHIRBulkPatchJob"}, {"GET", "/export/1", "DescribeFHIRExportJobWithGet"},
+		{"DELETE", "/export/1", "CancelFHIRExportJobWithDelete"}, {"GET", "/export/1/f", "GetExportedFile"}},
 }
 
 // The statement says what is routed, and nothing else (R4
@@ -82,7 +83,9 @@ func TestStatementIsTrue(t *testing.T) {
 	for resource := range a.at("rest[0].resource").Items() {
 		for o := range resource.Get("operation").Items() {
 			typ, name := resource.Get("type").Text(), "$"+o.Get("name").Text()
-			if found, ok := interaction.FindOperation(interaction.OnInstance, typ, name); !ok || fhirapi.Action("GET", "/"+typ+"/1/"+name) != found.Action {
+			onInstance, ok1 := interaction.FindOperation(interaction.OnInstance, typ, name)
+			onType, ok2 := interaction.FindOperation(interaction.OnType, typ, name)
+			if !(ok1 && fhirapi.Action("GET", "/"+typ+"/1/"+name) == onInstance.Action || ok2 && fhirapi.Action("GET", "/"+typ+"/"+name) == onType.Action) {
 				t.Errorf("%s on %s is said and not routed", name, typ)
 			}
 			saidOperations++

@@ -35,15 +35,16 @@ var registry = searchparam.NewRegistry()
 // 1 and the clock goes a second with each commit, so that answers are the same
 // in every run.
 type server struct {
-	store store.Store
-	grant *search.Grant
-	smart string
-	later interaction.Later
-	jobs  interaction.Jobs
-	rules interaction.Rules
-	check bool // whether what is written is validated, at the level strict
-	ids   atomic.Int64
-	pages *seal.Box
+	store   store.Store
+	grant   *search.Grant
+	smart   string
+	later   interaction.Later
+	jobs    interaction.Jobs
+	exports interaction.Exports
+	rules   interaction.Rules
+	check   bool // whether what is written is validated, at the level strict
+	ids     atomic.Int64
+	pages   *seal.Box
 
 	mu      sync.Mutex
 	touched []audit.Target
@@ -115,7 +116,7 @@ func (s *server) bare() *interaction.Session {
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
-		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Jobs: s.jobs, Rules: s.rules,
+		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Jobs: s.jobs, Exports: s.exports, Rules: s.rules,
 		Clock: func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) },
 		NewID: func() (string, error) {
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)), nil

@@ -2,6 +2,8 @@ package fhirapi
 
 import (
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/interaction"
 )
@@ -37,3 +39,45 @@ func (x *exchange) bulkStatus() error {
 	}
 	return x.json(http.StatusOK, body)
 }
+
+func (x *exchange) exportStatus() error {
+	return x.exportTold(x.Session.ExportStatus(x.r.Context(), x.path[1]))
+}
+
+func (x *exchange) cancelExport() error {
+	return x.exportTold(x.Session.CancelExport(x.r.Context(), x.path[1]))
+}
+
+func (x *exchange) exportTold(told *interaction.ExportStatus, err error) error {
+	if err != nil {
+		return err
+	}
+	if told.Progress != "" {
+		x.w.Header().Set("X-Progress", told.Progress)
+	}
+	if told.Retry > 0 {
+		x.w.Header().Set("Retry-After", strconv.Itoa(told.Retry))
+	}
+	if told.FHIR {
+		return x.body(told.Code, told.Body)
+	}
+	return x.json(told.Code, told.Body)
+}
+
+// exportedFile sends a file of an export; pieces of it may be asked for (Range).
+func (x *exchange) exportedFile() error {
+	file, err := x.Session.ExportFile(x.r.Context(), x.path[1], x.path[2])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := x.w.Header()
+	h.Set("Content-Type", ndjsonContentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("ETag", strconv.Quote(x.path[1]+"-"+x.path[2]))
+	http.ServeContent(x.w, x.r, "", time.Time{}, file)
+	return nil
+}
+
+// ndjsonContentType is of exported files (Bulk Data Access, "File Requests").
+const ndjsonContentType = "application/fhir+ndjson"

@@ -255,7 +255,11 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 	case t.version != "":
 		v, err = s.Vread(ctx, t.typ, t.id, t.version)
 	case t.in != "" && strings.HasPrefix(t.typ, "$"):
-		body, _, err = s.Operate(ctx, t.typ, OperationRequest{Type: t.in, ID: t.id, Pairs: pairs})
+		req := OperationRequest{Type: t.in, ID: t.id, Pairs: pairs}
+		if o, ok := FindOperation(req.level(), req.Type, t.typ); ok && o.Start != nil {
+			return fhir.BundleEntry{}, fault.New(fault.NotSupported, "interaction.get", "%s is not carried out in bundles", o.Name)
+		}
+		body, _, err = s.Operate(ctx, t.typ, req)
 	case t.id != "" && t.in == "":
 		v, err = s.Read(ctx, t.typ, t.id)
 	default:

@@ -71,6 +71,9 @@ func (r OperationRequest) pairs() ([]search.Pair, error) {
 
 const definitions = "http://hl7.org/fhir/OperationDefinition/"
 
+// bulkDefinitions are those of Bulk Data Access.
+const bulkDefinitions = "http://hl7.org/fhir/uv/bulkdata/OperationDefinition/"
+
 // healthlakeDefinitions is for HealthLake's own operations, which have no
 // published definition: names in the space of its extensions.
 const healthlakeDefinitions = "http://healthlake.amazonaws.com/fhir/OperationDefinition/"
@@ -97,6 +100,12 @@ var operations = []Operation{
 		Definition: definitions + "Resource-meta-add", Run: metaAdd},
 	{Name: "$meta-delete", Levels: OnInstance, Action: "UpdateResource", Changes: true,
 		Definition: definitions + "Resource-meta-delete", Run: metaDelete},
+	{Name: "$export", Levels: OnSystem, Action: "StartFHIRExportJobWithGet", PostAction: "StartFHIRExportJobWithPost",
+		Definition: bulkDefinitions + "export", Start: systemExport},
+	{Name: "$export", Types: []string{"Patient"}, Levels: OnType, Action: "StartFHIRExportJobWithGet", PostAction: "StartFHIRExportJobWithPost",
+		Definition: bulkDefinitions + "patient-export", Start: patientExport},
+	{Name: "$export", Types: []string{"Group"}, Levels: OnInstance, Action: "StartFHIRExportJobWithGet", PostAction: "StartFHIRExportJobWithPost",
+		Definition: bulkDefinitions + "group-export", Start: groupExport},
 	{Name: "$bulk-delete", Levels: OnType, Action: "StartFHIRBulkDeleteJob", Changes: true,
 		Definition: healthlakeDefinitions + "bulk-delete", Start: bulkDelete},
 	{Name: "$erase", Levels: OnInstance, Action: "DeleteResource", Changes: true,

@@ -66,6 +66,7 @@ type Session struct {
 	Touched    func(audit.Target)     // told of every resource given out or changed
 	Lenient    bool                   // Prefer: handling=lenient
 	Rules      Rules
+	Exports    Exports     // carries out exports; nil: $export is refused
 	Jobs       Jobs        // carries out bulk jobs; nil: the operations that need it are refused
 	Later      Later       // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements *Statements // keeps capability statements between sessions; nil: they are made each time

@@ -136,6 +136,19 @@ func (q *Queue) queued(ctx context.Context, run *Run) error {
 	return err
 }
 
+// Drop forgets a job that has ended, before its lane does; fault.Conflict for one
+// that has not.
+func (q *Queue) Drop(ctx context.Context, id string) error {
+	j, err := q.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !j.Status.Ended() {
+		return fault.New(fault.Conflict, "job.Drop", "the job has not ended: it is %s", j.Status)
+	}
+	return jobs.Purge(ctx, q.system, id)
+}
+
 // errCanceled stops a job that is to be canceled.
 var errCanceled = errors.New("job: canceled")
 
