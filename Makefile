@@ -10,7 +10,7 @@ PY := $(CACHE)/python
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
-.PHONY: build demo test check bench fuzz crash synthea clients browser clean
+.PHONY: build demo test check bench fuzz crash linearize synthea clients browser clean
 
 build:
 	go build -o bin/tarn ./cmd/tarn
@@ -66,6 +66,11 @@ fuzz:
 # Kills a server at seeded moments of create, preload and load; ROUNDS of each.
 crash: build
 	TARN_CRASH_ROUNDS=$${ROUNDS:-30} go test -count 1 -timeout 60m -run TestKill ./test/blackbox
+
+# 64 clients race for a minute, the server killed in the middle; a checker judges
+# whether one order of all requests explains every answer.
+linearize: build
+	TARN_LINEARIZE=$${FOR:-60s} go test -count 1 -v -timeout 60m -run TestLinearizableOverACrash ./test/blackbox
 
 # Runs Synthea itself again and packs its patients anew (Java, Maven).
 synthea:

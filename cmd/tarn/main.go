@@ -3,6 +3,8 @@
 //
 //	tarn serve                        the server
 //	tarn datastore create|list|…      the control plane, from a shell
+//	tarn import FILES --datastore ID  files into a data store
+//	tarn job list|watch|…             jobs of a data store
 //	tarn key create|list|…            the built-in key management service
 //	tarn backup, tarn restore         backups, and stores made of them
 //	tarn check, tarn compact          look stores through; put their files into order
@@ -29,6 +31,8 @@ type cli struct {
 
 	Serve       serveCommand       `cmd:"" help:"Run the server."`
 	Datastore   datastoreCommand   `cmd:"" help:"Create, list, describe, update, delete and await data stores."`
+	Import      importCommand      `cmd:"" help:"Import files into a data store, and watch the job."`
+	Job         jobCommand         `cmd:"" help:"List, describe, cancel and watch jobs."`
 	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
 	Backup      backupCommand      `cmd:"" help:"Bring a data store's backup up to date."`
 	Restore     restoreCommand     `cmd:"" help:"Make a new data store of a backup, at any moment of its retention."`

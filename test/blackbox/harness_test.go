@@ -7,6 +7,7 @@
 //	fhir_test.go       the data plane over signed requests
 //	bundles_test.go    Synthea's own transaction bundles, as they are
 //	kill_test.go       kill -9 under create, preload and load
+//	linear_test.go     raced requests over a kill -9, judged by a linearizability checker
 //	sealed_test.go     files, keys and modes on disk
 //	operate_test.go    tarn's own commands, drain, log, metrics, memory
 //

@@ -142,6 +142,8 @@ func canonical(src []byte) (string, error) {
 	}
 }
 
+var attributeSpace = strings.NewReplacer("\n", " ", "\t", " ", "\r", " ")
+
 func writeStart(b *strings.Builder, e stdxml.StartElement) {
 	attrs := slices.DeleteFunc(e.Attr, func(a stdxml.Attr) bool {
 		return a.Name.Space == "xmlns" || a.Name.Local == "xmlns" || strings.HasSuffix(a.Name.Space, "XMLSchema-instance")
@@ -153,7 +155,7 @@ func writeStart(b *strings.Builder, e stdxml.StartElement) {
 	for _, a := range attrs {
 		// White space in a value is a space to a reader of XML (section 3.3.3);
 		// encoding/xml leaves that to its caller.
-		fmt.Fprintf(b, " {%s}%s=%q", a.Name.Space, a.Name.Local, strings.ReplaceAll(a.Value, "\n", " "))
+		fmt.Fprintf(b, " {%s}%s=%q", a.Name.Space, a.Name.Local, attributeSpace.Replace(a.Value))
 	}
 	b.WriteString(">")
 }
