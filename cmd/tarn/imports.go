@@ -48,9 +48,23 @@ func (s *sessions) target(ctx context.Context, plane *datastore.Plane, id string
 	if err != nil {
 		return nil, err
 	}
+	index, err := s.index(lease)
+	if err != nil {
+		lease.Release()
+		return nil, err
+	}
 	return &bulk.Target{
-		Store: lease.Store, Types: s.registry, Extractor: s.extractor(id, lease.Store), Release: lease.Release,
+		Store: lease.Store, Types: index.Registry, Extractor: index.Extractor, Release: func() { s.imported(lease) },
 	}, nil
+}
+
+// imported ends an import's lease; search parameters that it brought are read
+// now.
+func (s *sessions) imported(lease *datastore.Lease) {
+	defer lease.Release()
+	if err := s.parameters.Changed(context.Background(), lease.Datastore.ID, lease.Store); err != nil {
+		s.log.Warn("search parameters of an import were not read; the next use of the data store reads them", "error", err)
+	}
 }
 
 // judge holds imported resources against R4 as interactions do.

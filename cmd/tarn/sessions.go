@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
@@ -13,8 +13,8 @@ import (
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/interaction"
+	"github.com/tarn-fhir/tarn/internal/reindex"
 	"github.com/tarn-fhir/tarn/internal/search"
-	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/searchparam"
 	"github.com/tarn-fhir/tarn/internal/store"
 	"github.com/tarn-fhir/tarn/internal/synthea"
@@ -32,51 +32,39 @@ type sessions struct {
 	source   synthea.Source
 
 	validator  *validate.Validator
-	statements *interaction.Statements
 	later      *transactions
 	bulk       *bulkJobs
 	exports    *exports
-
-	mu         sync.Mutex
-	extractors map[string]extractor // by data store id
-}
-
-// extractor is a store's extraction, which hashes under the store's own key.
-type extractor struct {
-	key plan.HashKey
-	*searchparam.Extractor
+	parameters *parameters
+	log        *slog.Logger
 }
 
 // Session makes the session of one request on a leased store. There is one kind
 // of principal, the root, and it may see everything.
 func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func(audit.Target)) (*interaction.Session, error) {
 	id := lease.Datastore.ID
+	index, err := s.index(lease)
+	if err != nil {
+		return nil, err
+	}
 	return &interaction.Session{
-		StoreID: id, Store: lease.Store, Grant: search.Everything(), Registry: s.registry,
-		Extractor: s.extractor(id, lease.Store), Base: s.base(id), Pages: s.pages, Clock: s.clock,
+		StoreID: id, Store: watched{lease.Store, s.parameters, id, s.log}, Grant: search.Everything(), Registry: index.Registry,
+		Unsearchable: index.Unready, Extractor: index.Extractor, Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
-		Validator: s.validator, Statements: s.statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id}, Exports: storeExports{s.exports, id, lease.Store},
+		Validator: definitions{s.validator, index}, Statements: index.Statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id}, Exports: storeExports{s.exports, id, lease.Store},
 		Rules: lease.Datastore.Operator.Rules(),
 	}, nil
 }
 
-func (s *sessions) extractor(id string, st store.Store) *searchparam.Extractor {
-	key := st.HashKey()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	x, known := s.extractors[id]
-	if !known || x.key != key {
-		x = extractor{key, searchparam.NewExtractor(s.registry, key, s.base(id)+"/")}
-		s.extractors[id] = x
+// index is how the resources of a leased store are indexed. New search parameters
+// wait until the lease is released, so that nothing is written behind their
+// back.
+func (s *sessions) index(lease *datastore.Lease) (*reindex.Index, error) {
+	index, release, err := s.parameters.Use(context.Background(), lease.Datastore.ID, lease.Store)
+	if err == nil {
+		lease.OnRelease(release)
 	}
-	return x.Extractor
-}
-
-// forget drops what is kept for a data store that is gone.
-func (s *sessions) forget(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.extractors, id)
+	return index, err
 }
 
 // preloadName is the import under which a preload keeps its cursors.
@@ -92,8 +80,13 @@ func (s *sessions) Preload(ctx context.Context, d *datastore.Datastore, st store
 	for i, p := range parts {
 		streams[i] = bulk.Stream{Name: p.Name, Resources: int64(p.Resources), Open: p.Open}
 	}
+	index, release, err := s.parameters.Use(ctx, d.ID, st)
+	if err != nil {
+		return err
+	}
+	defer release()
 	loader := &bulk.Loader{
-		Store: st, Types: s.registry, Extractor: s.extractor(d.ID, st), Workers: runtime.GOMAXPROCS(0), Progress: progress,
+		Store: st, Types: s.registry, Extractor: index.Extractor, Workers: runtime.GOMAXPROCS(0), Progress: progress,
 	}
 	return loader.Load(ctx, preloadName, streams)
 }

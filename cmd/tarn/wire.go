@@ -27,7 +27,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
-	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/seal/awskms"
@@ -92,9 +91,9 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	}
 	shared := &sessions{
 		registry: searchparam.NewRegistry(), base: c.storeBase, pages: box, random: rand.Reader, clock: time.Now,
-		source: source, validator: validate.New(validate.Options{}), statements: &interaction.Statements{},
-		extractors: map[string]extractor{},
+		source: source, validator: validate.New(validate.Options{}), log: log,
 	}
+	shared.parameters = newParameters(shared.registry, c.storeBase, queue, log)
 	limiter := throttle.New(c.limits())
 	authority, err := c.authority(ctx)
 	if err != nil {
@@ -108,13 +107,14 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Gone: func(id string) {
 			limiter.Forget(id)
 			authority.Forget(id)
-			shared.forget(id)
+			shared.parameters.Forget(id)
 			shared.later.forgot.Delete(id)
 			shared.bulk.forgot.Delete(id)
 			shared.exports.forget(id)
 		},
 	})
 	closing.add(func() error { plane.Close(); return nil })
+	shared.parameters.plane = plane
 	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
 	queue.Register(kindTransaction, shared.later)
 	shared.bulk = newBulkJobs(queue, system, plane, shared)
@@ -150,13 +150,15 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	metrics := gateway.NewMetrics()
+	shared.parameters.measure(metrics.Registry)
 	door := gateway.New(gateway.Options{
 		Failures: throttle.NewFailures(), Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
 			Jobs: queue, Imports: imports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
-		Metrics: gateway.NewMetrics(), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+		Metrics: metrics, Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})
 	if err := queue.Start(ctx); err != nil {

@@ -53,10 +53,15 @@ type Lease struct {
 	Datastore *Datastore // as of the beginning of the lease; not to be changed
 	Store     store.Store
 	release   func()
+	after     []func()
 }
 
 // Release gives the store back; more than once is once.
 func (l *Lease) Release() { l.release() }
+
+// OnRelease has f called at the release, before the store is given back. It is
+// for the holder alone, before Release.
+func (l *Lease) OnRelease(f func()) { l.after = append(l.after, f) }
 
 func newPool(p *Plane) *pool {
 	return &pool{plane: p, slots: map[string]*slot{}}
@@ -118,7 +123,14 @@ func (p *pool) known(id string) *Datastore {
 func (p *pool) leaseLocked(s *slot) *Lease {
 	s.users++
 	s.lastUsed = p.plane.Clock()
-	return &Lease{Datastore: s.datastore, Store: s.store, release: sync.OnceFunc(func() { p.giveBack(s) })}
+	l := &Lease{Datastore: s.datastore, Store: s.store}
+	l.release = sync.OnceFunc(func() {
+		for _, f := range l.after {
+			f()
+		}
+		p.giveBack(s)
+	})
+	return l
 }
 
 // borrow is lease for the server's own looks, which do not keep a store from

@@ -220,7 +220,7 @@ func (s *Session) capabilityResource(t plan.Type, name string) capabilityResourc
 		if !ok || !s.offered(t, p) {
 			continue
 		}
-		param := capabilityParam{Name: c, Type: p.Kind.String()}
+		param := capabilityParam{Name: c, Type: p.Kind.String(), Definition: p.URL}
 		if def, known := r4.Param(t, c); known {
 			param.Definition = def.URL
 		}

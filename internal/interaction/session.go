@@ -52,25 +52,28 @@ type Sealer interface {
 
 // Session is what one request works with.
 type Session struct {
-	StoreID    string
-	Store      store.Store
-	Grant      *search.Grant
-	Registry   search.Registry
-	Extractor  Extractor
-	Validator  Validator      // nil: what parses is stored
-	Level      validate.Level // how much Validator asks; the zero Level is strict
-	Base       string         // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
-	Pages      Sealer         // seals page links
-	Clock      func() time.Time
-	NewID      func() (string, error) // a fresh UUID
-	Touched    func(audit.Target)     // told of every resource given out or changed
-	Lenient    bool                   // Prefer: handling=lenient
-	Rules      Rules
-	Exports    Exports     // carries out exports; nil: $export is refused
-	Jobs       Jobs        // carries out bulk jobs; nil: the operations that need it are refused
-	Later      Later       // carries out asynchronous transactions; nil: respond-async is passed over
-	Statements *Statements // keeps capability statements between sessions; nil: they are made each time
-	Whole      bool        // Prefer: return=representation for the entries of bundles
+	StoreID   string
+	Store     store.Store
+	Grant     *search.Grant
+	Registry  search.Registry
+	Extractor Extractor
+	// Unsearchable, when set, answers everything that searches: the entries of the
+	// store are being made anew.
+	Unsearchable error
+	Validator    Validator      // nil: what parses is stored
+	Level        validate.Level // how much Validator asks; the zero Level is strict
+	Base         string         // absolute URL of the store, "https://host/datastore/id/r4", no slash at the end
+	Pages        Sealer         // seals page links
+	Clock        func() time.Time
+	NewID        func() (string, error) // a fresh UUID
+	Touched      func(audit.Target)     // told of every resource given out or changed
+	Lenient      bool                   // Prefer: handling=lenient
+	Rules        Rules
+	Exports      Exports     // carries out exports; nil: $export is refused
+	Jobs         Jobs        // carries out bulk jobs; nil: the operations that need it are refused
+	Later        Later       // carries out asynchronous transactions; nil: respond-async is passed over
+	Statements   *Statements // keeps capability statements between sessions; nil: they are made each time
+	Whole        bool        // Prefer: return=representation for the entries of bundles
 	// Forbids says whether an IAM action is denied to whoever asks, though the
 	// request as a whole is allowed; nil denies none.
 	Forbids func(action string) error

@@ -21,6 +21,8 @@ type Env struct {
 	Now time.Time
 	// Terms answers :in, :not-in, :above and :below of tokens; nil refuses them.
 	Terms Terminology
+	// Refuse, when set, is what Compile answers: nothing can be searched now.
+	Refuse error
 }
 
 // Terminology is what search asks of code systems and value sets. Errors are
@@ -37,6 +39,9 @@ type Terminology interface {
 // Compile turns a query into a plan. Types of which the grant leaves nothing
 // are left out.
 func (q *Query) Compile(env Env) (*plan.Plan, error) {
+	if env.Refuse != nil {
+		return nil, env.Refuse
+	}
 	c := &compiler{env: env}
 	p := &plan.Plan{Limit: q.Count, Total: q.Total}
 	if q.Summary == SummaryCount || q.Count == 0 {

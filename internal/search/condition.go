@@ -43,6 +43,10 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 	if !ok {
 		return nil, p.unknownParam(t, code, pair)
 	}
+	if param.Pending != nil {
+		return nil, &fault.Error{Kind: fault.NotSupported, Op: "search.Parse", Subject: subject(pair), Detail: param.Pending(),
+			Hint: "search by it when that is done"}
+	}
 	if param.Kind == KindSpecial || param.Kind == KindUnknown {
 		reason, known := notOffered[code]
 		if !known {

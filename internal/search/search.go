@@ -70,6 +70,7 @@ func KindOf(code string) Kind {
 type Param struct {
 	Code   string
 	Number uint16 // frozen, part of every entry's Param
+	URL    string // of the definition, where a user made it
 	Kind   Kind
 	// Targets are the types a reference may point to; empty is any.
 	Targets []plan.Type
@@ -96,6 +97,9 @@ type Param struct {
 	// Union, when set, are parameters whose entries together are this one's; it
 	// has none of its own (combo-code is code and component-code).
 	Union []*Param
+	// Pending, of a parameter that users defined, says why it cannot be searched
+	// by yet; its Kind is KindSpecial then. Nil: it can.
+	Pending func() string
 }
 
 // refersTo reports whether entries of Main that point to type t are this

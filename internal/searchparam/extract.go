@@ -8,6 +8,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
+	"github.com/tarn-fhir/tarn/internal/fhirpath"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -30,7 +31,10 @@ type extraction struct {
 	affirmed bool
 	// content takes all strings of the resource (_content), by no path.
 	content bool
-	err     error // the expression does not compile: the parameter has no entries
+	// expr is an expression that no paths can say: it is evaluated for each
+	// resource (R4's own have none).
+	expr *fhirpath.Expr
+	err  error // the expression does not compile: the parameter has no entries
 }
 
 func newProgram(extractions []extraction) *program {
@@ -58,6 +62,9 @@ func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extr
 		expression = resource + ".text.div" // R4 leaves it without one
 	}
 	x.paths, x.err = compilePaths(resource, expression)
+	if x.err != nil && p.Number >= r4.UserParams && len(p.Components) == 0 {
+		x.expr, x.err = general(resource, expression)
+	}
 	for _, c := range p.Components {
 		if err := x.addPart(resource, c.Expression); x.err == nil {
 			x.err = err
@@ -125,6 +132,9 @@ func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault
 		return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
 	}
 	w.finish()
+	if n := w.entries.Len(); n > MaxEntries {
+		return nil, nil, fault.New(fault.TooLarge, "searchparam.Extract", "the resource has over %d values to search by", MaxEntries)
+	}
 	return w.entries.Done(), w.issues, nil
 }
 
@@ -193,6 +203,9 @@ func (w *worker) finish() {
 		x := &w.program.extractions[i]
 		if x.content {
 			w.content(x.param)
+		}
+		if x.expr != nil && w.evaluate(x) {
+			w.found[i] = foundTrue
 		}
 		if x.affirmed {
 			w.entries.Coding(x.param, search.Coding{Code: strconv.FormatBool(w.found[i] == foundTrue)})

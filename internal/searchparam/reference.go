@@ -84,6 +84,7 @@ func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield 
 		if all[i].param.Kind != search.KindReference || p != nil && all[i].param != p {
 			continue
 		}
+		x.evaluated(&all[i], root, yield)
 		for j := range all[i].paths {
 			at := &all[i].paths[j]
 			at.walk(root, func(n fhir.Node) {

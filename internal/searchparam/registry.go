@@ -10,13 +10,18 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// Registry is the search parameters of R4. It implements search.Registry and
+// Registry is the search parameters of R4 and, where it is made by With, those
+// that users defined. It implements search.Registry and
 // may be used by many goroutines.
 type Registry struct {
 	params map[*r4.SearchParam]*search.Param
 	codes  map[plan.Type][]string
 	// content: _content is offered.
 	content bool
+	// base, in a registry made by With, has R4's own; defined are the others, by
+	// type.
+	base    *Registry
+	defined map[plan.Type][]defined
 
 	programs sync.Map // plan.Type → *program, made at the first resource of a type
 }
@@ -144,13 +149,19 @@ func boundSets(p *r4.SearchParam) []*r4.ValueSet {
 func (r *Registry) Param(t plan.Type, code string) (*search.Param, bool) {
 	p, ok := r4.Param(t, code)
 	if !ok {
-		return nil, false
+		return r.own(t, code)
 	}
 	return r.params[p], true
 }
 
 // Codes lists the parameters of a type by name, special ones left out.
-func (r *Registry) Codes(t plan.Type) []string { return r.codes[t] }
+func (r *Registry) Codes(t plan.Type) []string {
+	own := r.ownCodes(t)
+	if len(own) == 0 {
+		return r.codes[t]
+	}
+	return slices.Concat(r.codes[t], own)
+}
 
 // Type finds a resource type by name.
 func (r *Registry) Type(name string) (plan.Type, bool) { return r4.TypeByName(name) }
@@ -177,6 +188,9 @@ func (r *Registry) Compartment(of, t plan.Type) (params []*search.Param, self bo
 
 // programOf gives what is taken from resources of a type, compiled.
 func (r *Registry) programOf(t plan.Type) *program {
+	if r.base != nil && len(r.defined[t]) == 0 {
+		return r.base.programOf(t)
+	}
 	if made, ok := r.programs.Load(t); ok {
 		return made.(*program)
 	}
@@ -192,6 +206,9 @@ func (r *Registry) extractions(t plan.Type) []extraction {
 			continue
 		}
 		all = append(all, newExtraction(r4.TypeName(t), p, param))
+	}
+	for _, d := range r.defined[t] {
+		all = append(all, newExtraction(r4.TypeName(t), d.source, d.param))
 	}
 	return all
 }

@@ -17,3 +17,8 @@
 //	x := searchparam.NewExtractor(reg, store.HashKey(), base)
 //	entries, issues := x.Extract(key, doc.Root())
 package searchparam
+
+// Extraction is the number of what this package makes of resources. It goes up
+// when entries of resources that did not change become others; data stores of
+// before are then indexed anew (package reindex).
+const Extraction = 1

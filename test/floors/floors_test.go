@@ -31,7 +31,7 @@ var floors = []struct {
 	{"principals that the server keeps", []string{"internal/principals"}},
 	{"tokens and scopes", []string{"internal/smart", "internal/smart/awslambda", "internal/devidp"}},
 	{"interactions and bulk", []string{"internal/export", "internal/interaction", "internal/bulk"}},
-	{"control plane's domain", []string{"internal/datastore"}},
+	{"control plane's domain", []string{"internal/datastore", "internal/reindex"}},
 	{"wires: they translate, and decide nothing", []string{"internal/fhirapi", "internal/awsapi", "internal/awsquery"}},
 	{"the door", []string{"internal/gateway"}},
 	{"cmd: the only place that knows everything", []string{"cmd/tarn"}},

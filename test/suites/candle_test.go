@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // candleCases is how many cases the suite has.
@@ -34,6 +35,8 @@ func TestCandle(t *testing.T) {
 	for _, r := range file.Setup {
 		d.load(t, r)
 	}
+	d.awaitIndexed(t, "Patient", "multiplebirth=1")
+	d.awaitIndexed(t, "Patient", "name-use=official")
 	for _, c := range file.Cases {
 		found := d.search(t, c.Type+c.Path, c.Query)
 		reason, listed := differs[c.ID]
@@ -48,6 +51,21 @@ func TestCandle(t *testing.T) {
 	}
 	for id := range differs {
 		t.Errorf("%s is listed, but there is no such case", id)
+	}
+}
+
+// awaitIndexed waits until a parameter that the setup defined can be searched by.
+func (d *datastore) awaitIndexed(t *testing.T, typ, query string) {
+	t.Helper()
+	for deadline := time.Now().Add(activeTimeout); ; {
+		found := d.search(t, typ, query)
+		if found.status == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s?%s: status %d %s", typ, query, found.status, found.outcome)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
