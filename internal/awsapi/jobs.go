@@ -176,7 +176,11 @@ type startFHIRImportJobRequest struct {
 	InputFormat         *string
 }
 
-func (in *startFHIRImportJobRequest) subject() Subject { return aboutStore(in.DatastoreId) }
+func (in *startFHIRImportJobRequest) subject() Subject {
+	about := aboutStore(in.DatastoreId)
+	about.Role = value(in.DataAccessRoleArn)
+	return about
+}
 
 func (in *startFHIRImportJobRequest) check(a *API) error {
 	var f findings

@@ -1,6 +1,7 @@
 package fhirapi_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -64,6 +65,7 @@ func puts(lines string) []string {
 func leaky(t *testing.T, withB bool) *server {
 	t.Helper()
 	s := inMemory(t, stopped)
+	s.exports = started{}
 	ofA := strings.NewReplacer("@", "a", "#", "open", "%", "p").Replace(recordOf)
 	ofB := strings.NewReplacer("@", "b", "#", "SECRET", "%", "q").Replace(recordOf)
 	s.must(t, "POST", "/", bundleOf("transaction", puts(shared)...))
@@ -79,6 +81,13 @@ func leaky(t *testing.T, withB bool) *server {
 	}
 	s.touched = nil
 	return s
+}
+
+// started takes every export that a session lets start.
+type started struct{ interaction.Exports }
+
+func (started) Start(context.Context, interaction.ExportAsk) (string, error) {
+	return "0123456789abcdef0123456789abcdef", nil
 }
 
 // tokens are the forms of scopes an app with access to a may hold.
@@ -261,6 +270,8 @@ var special = []ask{
 	{"POST", "/", bundleOf("transaction", `{"request":{"method":"POST","url":"Observation","ifNoneExist":"code=c-SECRET"},"resource":`+about("", "a", "x")+`}`), ""},
 	{"POST", "/", bundleOf("transaction", entryOf("PUT", "Observation/o-a", about("o-a", "a", "x")), entryOf("POST", "Observation", about("", "b", "x"))), ""},
 	{"POST", "/", bundleOf("transaction", entryOf("GET", "Patient/b", "")), "Prefer: respond-async"},
+	{"GET", "/$export?_type=Observation", "", "Prefer: respond-async"}, {"GET", "/Patient/$export", "", "Prefer: respond-async"}, {"GET", "/Group/g-b/$export", "", "Prefer: respond-async"},
+	{"GET", "/Patient/$export?patient=Patient/b", "", "Prefer: respond-async"}, {"GET", "/$export?_typeFilter=Observation%3Fcode%3Dc-SECRET", "", "Prefer: respond-async"},
 	{"POST", "/Observation/o-b/$erase", "", ""}, {"POST", "/Patient/b/$purge", "", ""}, {"POST", "/Observation/$bulk-delete", "", ""}, {"POST", "/$bulk-patch", "", ""},
 	{"POST", "/Composition/d-b/$document?persist=true", "", ""}, {"POST", "/Composition/d-a/$document?persist=true", "", ""},
 }
@@ -282,7 +293,7 @@ var (
 
 // examined are the operations whose ways to tell were thought about: those of
 // special, and those that the generated requests exhaust.
-var examined = []string{"$everything", "$document", "$validate", "$convert", "$meta", "$meta-add", "$meta-delete", "$bulk-delete", "$erase", "$purge", "$bulk-patch"}
+var examined = []string{"$everything", "$document", "$validate", "$convert", "$meta", "$meta-add", "$meta-delete", "$bulk-delete", "$erase", "$purge", "$bulk-patch", "$export"}
 
 // Every route and operation has its requests in the suite.
 func TestLeakSuiteIsWhole(t *testing.T) {
