@@ -273,6 +273,7 @@ var special = []ask{
 	{"GET", "/$export?_type=Observation", "", "Prefer: respond-async"}, {"GET", "/Patient/$export", "", "Prefer: respond-async"}, {"GET", "/Group/g-b/$export", "", "Prefer: respond-async"},
 	{"GET", "/Patient/$export?patient=Patient/b", "", "Prefer: respond-async"}, {"GET", "/$export?_typeFilter=Observation%3Fcode%3Dc-SECRET", "", "Prefer: respond-async"},
 	{"POST", "/Observation/o-b/$erase", "", ""}, {"POST", "/Patient/b/$purge", "", ""}, {"POST", "/Observation/$bulk-delete", "", ""}, {"POST", "/$bulk-patch", "", ""},
+	{"GET", "/$export", "", ""}, {"GET", "/Patient/$export?patient=Patient/b", "", ""}, {"GET", "/Group/g-b/$export", "", ""}, {"GET", "/$export?_type=Observation&_typeFilter=Observation?subject.family=SECRET", "", ""},
 	{"POST", "/Composition/d-b/$document?persist=true", "", ""}, {"POST", "/Composition/d-a/$document?persist=true", "", ""},
 }
 

@@ -356,6 +356,10 @@ func (s *Session) groupMembers(v *Version) ([]string, error) {
 func (x *exportAsking) settleTypes() error {
 	r := &x.ask.Request
 	refused := ""
+	if r.Level != export.System && !x.mayReadAll([]string{"Patient"}) {
+		// Who is a patient, and of whom resources are, tells of patients.
+		return &fault.Error{Kind: fault.Forbidden, Op: "interaction.export", Subject: "Patient", Detail: "the export needs access to every patient"}
+	}
 	for _, t := range x.Registry.Types() {
 		name := x.Registry.Name(t)
 		if notStored[name] || x.types != nil && !slices.Contains(x.types, name) || !x.within(t) {
