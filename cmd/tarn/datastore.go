@@ -14,6 +14,8 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"github.com/tarn-fhir/tarn/internal/datastore"
 )
 
 type datastoreCommand struct {
@@ -274,7 +276,7 @@ const (
 )
 
 // await polls until the store is in the state, or in one that does not lead
-// there; a spinner turns meanwhile where the output is a terminal.
+// there; meanwhile a terminal shows a preload's progress, or that something turns.
 func (c connection) await(ctx context.Context, id, state string) (described, error) {
 	spin := spinner("waiting until " + state)
 	defer spin.Finish()
@@ -299,12 +301,38 @@ func (c connection) await(ctx context.Context, id, state string) (described, err
 		case <-time.After(pause):
 			pause = min(2*pause, lastLook)
 		}
-		spin.Add(1)
+		if !visible() {
+			continue
+		}
+		if err := c.showPreload(ctx, spin, id); err != nil {
+			return d, err
+		}
 	}
 }
 
+// showPreload moves the bar to where the preload of a store stands.
+func (c connection) showPreload(ctx context.Context, bar *progressbar.ProgressBar, id string) error {
+	var page struct{ Jobs []jobSummary }
+	if err := c.call(ctx, "ListJobs", map[string]any{"DatastoreId": id, "JobStatus": "IN_PROGRESS"}, &page); err != nil {
+		return err
+	}
+	for _, j := range page.Jobs {
+		var at datastore.PreloadReport
+		if j.JobKind != datastore.KindProvision || json.Unmarshal(j.Progress, &at) != nil || at.Of == 0 {
+			continue
+		}
+		bar.ChangeMax64(at.Of)
+		bar.Describe("preloading")
+		return bar.Set64(at.Resources)
+	}
+	return bar.Add(1)
+}
+
+// visible reports whether somebody watches.
+func visible() bool { return term.IsTerminal(int(os.Stderr.Fd())) }
+
 func spinner(text string) *progressbar.ProgressBar {
 	return progressbar.NewOptions(-1, progressbar.OptionSetDescription(text), progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetVisibility(visible()), progressbar.OptionClearOnFinish(),
 		progressbar.OptionShowElapsedTimeOnFinish())
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/bulk"
@@ -139,7 +138,7 @@ const lookEvery = 250 * time.Millisecond
 // well.
 func (f jobFlags) watch(ctx context.Context) error {
 	bar := progressbar.NewOptions64(-1, progressbar.OptionSetDescription("job "+f.ID), progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts(),
+		progressbar.OptionSetVisibility(visible()), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts(),
 		progressbar.OptionSetItsString("resources"))
 	for {
 		j, err := f.ask(ctx, "DescribeJob")

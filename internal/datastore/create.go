@@ -125,7 +125,7 @@ func (p *Plane) newDatastore(req CreateRequest) (*Datastore, error) {
 
 // createOps are the record, its job and its token: one commit, all or nothing.
 func (p *Plane) createOps(d *Datastore, req CreateRequest) (job.Job, []store.Op, error) {
-	j, jobOp, err := p.Jobs.Op(kindProvision, d.ID, nil)
+	j, jobOp, err := p.Jobs.Op(KindProvision, d.ID, nil)
 	if err != nil {
 		return j, nil, err
 	}

@@ -209,9 +209,10 @@ type Plane struct {
 	pool    *pool
 }
 
-// The job kinds of this package, registered by New.
+// The job kinds of this package, registered by New. Jobs of KindProvision make
+// data stores; their progress is a PreloadReport.
 const (
-	kindProvision = "datastore.provision"
+	KindProvision = "datastore.provision"
 	kindDelete    = "datastore.delete"
 )
 
@@ -231,7 +232,7 @@ func New(o Options) *Plane {
 	o.BackupEvery = orDefault(o.BackupEvery, DefaultBackupEvery)
 	p := &Plane{Options: o, backups: newBackups()}
 	p.pool = newPool(p)
-	o.Jobs.Register(kindProvision, provisioner{p})
+	o.Jobs.Register(KindProvision, provisioner{p})
 	o.Jobs.Register(kindDelete, deleter{p})
 	return p
 }

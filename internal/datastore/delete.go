@@ -162,7 +162,7 @@ func (p *Plane) sweepDeleted(ctx context.Context) error {
 
 func (p *Plane) sweepJobs(ctx context.Context) error {
 	before := p.Clock().Add(-p.KeepDeleted)
-	return errors.Join(p.Jobs.Forget(ctx, kindProvision, before), p.Jobs.Forget(ctx, kindDelete, before))
+	return errors.Join(p.Jobs.Forget(ctx, KindProvision, before), p.Jobs.Forget(ctx, kindDelete, before))
 }
 
 func (p *Plane) sweepTokens(ctx context.Context) error {

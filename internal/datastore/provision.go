@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -42,7 +43,7 @@ func (p provisioner) Run(ctx context.Context, run *job.Run) error {
 	if err := p.prepare(ctx, run, d); err != nil {
 		return err
 	}
-	if err := p.preload(ctx, d); err != nil {
+	if err := p.preload(ctx, run, d); err != nil {
 		return err
 	}
 	return p.activate(ctx, d)
@@ -175,7 +176,36 @@ func (p provisioner) makeStore(ctx context.Context, d *Datastore) error {
 // progressEvery is how often a preload's progress is logged.
 const progressEvery = time.Second
 
-func (p provisioner) preload(ctx context.Context, d *Datastore) error {
+// PreloadReport is the progress of a job that makes a data store with a preload.
+type PreloadReport struct{ Resources, Of int64 }
+
+// preloading is how far a preload came; it is told from many goroutines.
+type preloading struct {
+	of   provisioner
+	d    *Datastore
+	mu   sync.Mutex
+	at   PreloadReport
+	last time.Time // of the log
+}
+
+func (p *preloading) told(done, total int64) {
+	now := p.of.Clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at = PreloadReport{max(done, p.at.Resources), total}
+	if now.Sub(p.last) >= progressEvery {
+		p.last = now
+		p.of.Log.Info("preloading", "datastore", p.d.ID, "resources", done, "of", total)
+	}
+}
+
+func (p *preloading) report() any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at
+}
+
+func (p provisioner) preload(ctx context.Context, run *job.Run, d *Datastore) error {
 	if d.Preload == "" {
 		return nil
 	}
@@ -184,13 +214,9 @@ func (p provisioner) preload(ctx context.Context, d *Datastore) error {
 		return err
 	}
 	defer lease.Release()
-	last := p.Clock()
-	return p.Preload.Preload(ctx, d, lease.Store, func(done, total int64) {
-		if now := p.Clock(); now.Sub(last) >= progressEvery {
-			last = now
-			p.Log.Info("preloading", "datastore", d.ID, "resources", done, "of", total)
-		}
-	})
+	progress := &preloading{of: p, d: d, last: p.Clock()}
+	run.Report(progress.report)
+	return p.Preload.Preload(ctx, d, lease.Store, progress.told)
 }
 
 func creating(d *Datastore) error {
