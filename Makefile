@@ -20,7 +20,9 @@ demo: build
 
 # The AWS CLI and boto3 come from PyPI (Debian's are years old), the AWS SDK for
 # JavaScript and two FHIR clients from npm; all are pinned in test/clients.
-# fhirclient's optional packages are React Native's: a quarter of a gigabyte.
+# fhirclient's optional packages are React Native's, a quarter of a gigabyte, and
+# do not resolve: they are left out, and peers are not looked for (--legacy-peer-deps;
+# the lock file was made with it too).
 clients: $(PY)/.installed $(NODE)/.installed $(CACHE)/versitygw
 
 # An S3 server of others, for imports and exports (Apache-2.0).
@@ -35,7 +37,7 @@ $(PY)/.installed: test/clients/requirements.txt
 $(NODE)/.installed: test/clients/package.json test/clients/package-lock.json
 	mkdir -p $(NODE)
 	cp test/clients/package.json test/clients/package-lock.json $(NODE)/
-	cd $(NODE) && npm ci --silent --no-audit --no-fund --omit=optional --ignore-scripts
+	cd $(NODE) && npm ci --silent --no-audit --no-fund --omit=optional --legacy-peer-deps --ignore-scripts
 	touch $@
 
 # A browser for the SMART app of test/blackbox: Debian's, where it can be installed.
