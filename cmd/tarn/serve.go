@@ -34,7 +34,7 @@ type serveCommand struct {
 	KeyFile    string `help:"The built-in key management service's keyring; else <data>/keyring." placeholder:"FILE" env:"TARN_KEY_FILE"`
 	AWSKMS     bool   `name:"aws-kms" help:"Look for keys in AWS KMS too, by the SDK's standard settings." env:"TARN_AWS_KMS"`
 	SyntheaDir string `help:"Folder of Synthea output (bundles or NDJSON) for preloads, instead of the built-in patients." type:"existingdir" env:"TARN_SYNTHEA_DIR"`
-	AuditFile  string `help:"Append an audit line for every access and denial to this file." placeholder:"FILE" env:"TARN_AUDIT_FILE"`
+	auditFlags
 
 	storageFlags
 	MissingIDs  bool       `name:"allow-missing-ids" help:"Give resources without id one when they are imported, instead of refusing them." env:"TARN_ALLOW_MISSING_IDS"`

@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
-	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/awsapi"
 	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/datastore"
@@ -259,18 +258,6 @@ func (c *serveCommand) source() (synthea.Source, error) {
 		return synthea.Embedded(), nil
 	}
 	return synthea.Dir(c.SyntheaDir)
-}
-
-func (c *serveCommand) recorder(log *slog.Logger, closing *closers) (audit.Recorder, error) {
-	if c.AuditFile == "" {
-		return audit.Off{}, nil
-	}
-	file, err := os.OpenFile(c.AuditFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	closing.add(file.Close)
-	return audit.NewLines(file, log), nil
 }
 
 // loopbackOrTLS says where a body that the signature does not cover is allowed.

@@ -3,30 +3,40 @@
 //
 // An Event names a resource by type, id and version and never holds any of its
 // content, a search value, a token or a secret.
+//
+//	file, err := audit.OpenFile(audit.FileOptions{Path: "audit.jsonl", MaxBytes: 100 << 20, Keep: 100, Log: log})
+//	recorder := audit.NewTrail(audit.TrailOptions{Out: file, Partition: "aws", Region: region, Account: account, Random: rand.Reader, Log: log})
+//
+// Trail writes CloudTrail's records, one to a line (record.go); File is where
+// they go, and begins anew when it is full (file.go).
 package audit
 
 import (
 	"context"
-	"encoding/json"
-	"io"
-	"log/slog"
-	"sync"
 	"time"
 )
 
 // Event is one access or denial.
 type Event struct {
-	Time      time.Time `json:"eventTime"`
-	RequestID string    `json:"requestID"`
-	Principal string    `json:"principal,omitempty"` // ARN; empty when nobody was recognised
-	App       *App      `json:"app,omitempty"`       // who a bearer token speaks for; nil without one
-	Action    string    `json:"eventName"`           // IAM action: "ReadResource"
-	Datastore string    `json:"datastoreId,omitempty"`
-	Resources []Target  `json:"resources,omitempty"`
-	Source    string    `json:"sourceIPAddress,omitempty"`
-	Agent     string    `json:"userAgent,omitempty"`
-	Status    int       `json:"status"`              // HTTP status answered
-	Denied    string    `json:"errorCode,omitempty"` // the fault's name, when refused
+	Time      time.Time
+	RequestID string
+	Plane     string // "control", "data" or "identity"
+	Service   string // that answered, as in "sts"; empty: healthlake
+	Principal string // ARN; empty when nobody was recognised
+	AccessKey string // id of the key that signed, once it is verified
+	Claimed   string // id of the key that a refused request named, when it has the form of one
+	App       *App   // who a bearer token speaks for; nil without one
+	Action    string // IAM action: "ReadResource"; empty: none that is known
+	Datastore string // id
+	Resources []Target
+	Forbidden []string // actions denied inside a bundle that was carried out else
+	Source    string   // address
+	Agent     string
+	TLS       bool
+	Status    int    // HTTP status answered
+	Denied    string // the fault's name, when refused
+	Code      string // AWS's name of the fault
+	Message   string // a fixed sentence of the fault: nothing of the request
 }
 
 // App is an app and its user, as the issuer of a bearer token names them.
@@ -49,29 +59,6 @@ type Target struct {
 // logged as lost; it does not fail the access.
 type Recorder interface {
 	Record(ctx context.Context, e Event)
-}
-
-// Lines writes events as JSON lines.
-type Lines struct {
-	mu  sync.Mutex
-	out io.Writer
-	log *slog.Logger
-}
-
-// NewLines writes to out; a failed write is told to log.
-func NewLines(out io.Writer, log *slog.Logger) *Lines { return &Lines{out: out, log: log} }
-
-// Record writes one line.
-func (l *Lines) Record(_ context.Context, e Event) {
-	raw, err := json.Marshal(e)
-	if err == nil {
-		l.mu.Lock()
-		_, err = l.out.Write(append(raw, '\n'))
-		l.mu.Unlock()
-	}
-	if err != nil {
-		l.log.Error("an audit event is lost", "request", e.RequestID, "error", err)
-	}
 }
 
 // Off records nothing: for servers whose operator asked for no audit.

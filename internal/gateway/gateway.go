@@ -17,10 +17,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,10 +112,12 @@ type exchange struct {
 	asked     iam.Request // what the policy was asked, once it was
 	app       *audit.App  // who a bearer token speaks for; nil without one
 	presented bool        // a token came to a store that takes them
-	kind      string      // fault name of a refusal
+	service   string      // that answers, where it is not HealthLake
+	refusal   fault.Row   // of the sheet; zero without one
 
-	mu      sync.Mutex
-	targets []audit.Target
+	mu        sync.Mutex
+	targets   []audit.Target
+	forbidden map[string]bool // actions denied within an allowed request
 }
 
 // touch notes a resource that the request read or changed.
@@ -123,10 +127,31 @@ func (x *exchange) touch(t audit.Target) {
 	x.targets = append(x.targets, t)
 }
 
-func (x *exchange) touched() []audit.Target {
+// deny notes an action that was denied within an allowed request.
+func (x *exchange) deny(action string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.targets
+	if x.forbidden == nil {
+		x.forbidden = map[string]bool{}
+	}
+	x.forbidden[action] = true
+}
+
+// event is the exchange as audit is told of it: nothing of the request's content
+// and nothing that authenticates.
+func (x *exchange) event(status int) audit.Event {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := audit.Event{
+		Time: x.began, RequestID: x.id, Plane: x.plane, Service: x.service, Principal: x.principal.ARN, AccessKey: x.principal.AccessKeyID,
+		App: x.app, Action: x.action, Datastore: x.datastore, Resources: x.targets, Forbidden: slices.Sorted(maps.Keys(x.forbidden)),
+		Source: sourceIP(x.r), Agent: x.r.UserAgent(), TLS: x.r.TLS != nil, Status: status,
+		Denied: x.refusal.Name, Code: x.refusal.AWSType, Message: x.refusal.Sentence,
+	}
+	if e.AccessKey == "" && e.Denied != "" {
+		e.Claimed = sigv4.ClaimedKey(x.r)
+	}
+	return e
 }
 
 // ServeHTTP answers one request.
@@ -208,7 +233,7 @@ func (g *Gateway) refuse(x *exchange, err error, write func(http.ResponseWriter,
 		return
 	}
 	found := fault.From(err)
-	x.kind = found.Kind.String()
+	x.refusal = found.Kind.Row()
 	if found.Kind == fault.Internal {
 		g.Log.Error("internal error", "request", x.id, "action", x.action, "error", err)
 	}
@@ -296,7 +321,11 @@ const passRole = "iam:PassRole"
 func (g *Gateway) unless(x *exchange, action string) error {
 	asked := x.asked
 	asked.Action = actionPrefix + action
-	return iam.Unless(x.r.Context(), g.Policy, asked)
+	err := iam.Unless(x.r.Context(), g.Policy, asked)
+	if err != nil {
+		x.deny(action)
+	}
+	return err
 }
 
 // question is what the policy is asked.
@@ -415,11 +444,8 @@ func (g *Gateway) finish(x *exchange) {
 	g.Log.LogAttrs(context.WithoutCancel(x.r.Context()), slog.LevelInfo, "request",
 		slog.String("id", x.id), slog.String("plane", x.plane), slog.String("method", x.r.Method),
 		slog.String("action", x.action), slog.String("datastore", x.datastore), slog.Int("status", status),
-		slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.kind))
-	g.Recorder.Record(context.WithoutCancel(x.r.Context()), audit.Event{
-		Time: x.began, RequestID: x.id, Principal: x.principal.ARN, App: x.app, Action: x.action, Datastore: x.datastore,
-		Resources: x.touched(), Source: sourceIP(x.r), Agent: x.r.UserAgent(), Status: status, Denied: x.kind,
-	})
+		slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.refusal.Name))
+	g.Recorder.Record(context.WithoutCancel(x.r.Context()), x.event(status))
 }
 
 // sourceAddr is sourceIP as an address, the zero one where it is none.

@@ -20,6 +20,7 @@ func (g *Gateway) serveQuery(x *exchange) error {
 	if verifier == nil {
 		return fault.New(fault.UnknownOperation, "gateway", "no such service")
 	}
+	x.service = service
 	body, err := g.admitBy(verifier, x, awsquery.MaxBody)
 	if err != nil {
 		return err
