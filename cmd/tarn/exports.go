@@ -17,6 +17,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/arn"
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/blob"
+	"github.com/tarn-fhir/tarn/internal/bulk"
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/export"
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -27,9 +28,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
-
-// kindExport is the kind of the jobs that export data stores.
-const kindExport = "fhir.export"
 
 // typeExportKey is the type of the documents that keep the keys under which the
 // files of exports are sealed, in the data store itself: so that they go with
@@ -59,7 +57,7 @@ type exports struct {
 
 func newExports(queue *job.Queue, plane *datastore.Plane, sessions *sessions, storage blob.Schemes, folder string, workers int, log *slog.Logger) *exports {
 	x := &exports{queue, plane, sessions, storage, folder, log}
-	queue.RegisterIn(job.Lane{Name: "export", Workers: workers, PerStore: exportsPerStore, Waiting: exportsWaiting, Keep: exportJobsKept}, kindExport, x)
+	queue.RegisterIn(job.Lane{Name: "export", Workers: workers, PerStore: exportsPerStore, Waiting: exportsWaiting, Keep: exportJobsKept}, interaction.KindExport, x)
 	return x
 }
 
@@ -72,28 +70,44 @@ type storeExports struct {
 
 // Start makes the job.
 func (s storeExports) Start(ctx context.Context, ask interaction.ExportAsk) (string, error) {
-	j, err := s.submit(ctx, s.datastore, ask, "")
+	j, err := s.submit(ctx, ask, job.Submission{Datastore: s.datastore})
 	if err != nil {
 		return "", err
 	}
 	return j.ID, nil
 }
 
-// submit checks the bucket and makes the job.
-func (x *exports) submit(ctx context.Context, id string, ask interaction.ExportAsk, token string) (*job.Job, error) {
-	if ask.S3Uri != "" {
-		bucket, _, err := x.bucket(ctx, ask, id, "")
-		if err == nil {
-			err = bucket.Check(ctx)
-		}
-		if err != nil {
-			return nil, bucketFault(err)
-		}
+// StartWhole starts an export of a whole data store: awsapi.Exports.
+func (x *exports) StartWhole(ctx context.Context, id string, ask interaction.ExportAsk, token string) (*job.Job, error) {
+	lease, err := x.plane.Open(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	return x.queue.Submit(ctx, job.Submission{Kind: kindExport, Datastore: id, Name: ask.Name, Input: ask, Token: token})
+	defer lease.Release()
+	session, err := x.sessions.Session(lease, iam.Principal{}, func(audit.Target) {})
+	if err != nil {
+		return nil, err
+	}
+	asked := ask // a second request with the token has another moment
+	if ask.Request, err = session.WholeStore(ctx); err != nil {
+		return nil, err
+	}
+	return x.submit(ctx, ask, job.Submission{Datastore: id, Token: token, Asked: asked})
 }
 
-// bucketFault is what a bucket that cannot be used is to whoever starts a job.
+// submit checks the bucket and makes the job.
+func (x *exports) submit(ctx context.Context, ask interaction.ExportAsk, s job.Submission) (*job.Job, error) {
+	if ask.S3Uri != "" {
+		access := blob.Access{Role: ask.Role, KMSKey: ask.KMSKey}
+		if _, err := bulk.Reach(ctx, x.storage, "outputDataConfig.s3Configuration.s3Uri", ask.S3Uri, access); err != nil {
+			return nil, err
+		}
+	}
+	s.Kind, s.Name, s.Input = interaction.KindExport, ask.Name, ask
+	return x.queue.Submit(ctx, s)
+}
+
+// bucketFault is what a bucket that is gone is to a job.
 func bucketFault(err error) error {
 	found := fault.From(err)
 	if found.Kind != fault.NotFound {
@@ -104,11 +118,10 @@ func bucketFault(err error) error {
 
 // bucket is where an export with an S3Uri is written to, and its folder there.
 func (x *exports) bucket(ctx context.Context, ask interaction.ExportAsk, id, jobID string) (blob.Bucket, blob.Location, error) {
-	at, err := blob.Parse(ask.S3Uri)
+	at, err := ask.Folder(id, jobID)
 	if err != nil {
 		return nil, at, err
 	}
-	at = at.Under(id + "-FHIR_EXPORT-" + jobID + "/")
 	bucket, err := x.storage.Bucket(ctx, at, blob.Access{Role: ask.Role, KMSKey: ask.KMSKey})
 	return bucket, at, err
 }
@@ -117,7 +130,7 @@ func (x *exports) bucket(ctx context.Context, ask interaction.ExportAsk, id, job
 func (s storeExports) Get(ctx context.Context, id string) (*interaction.Export, error) {
 	absent := &fault.Error{Kind: fault.NotFound, Op: "exports.Get", Subject: id, Detail: "no such export"}
 	j, err := s.queue.Get(ctx, id)
-	if fault.Is(err, fault.NotFound) || err == nil && (j.Kind != kindExport || j.Datastore != s.datastore) {
+	if fault.Is(err, fault.NotFound) || err == nil && (j.Kind != interaction.KindExport || j.Datastore != s.datastore) {
 		return nil, absent
 	}
 	if err != nil {
@@ -154,11 +167,11 @@ func exportOf(j *job.Job) (*interaction.Export, error) {
 		e.State.Done, e.State.Total = max(e.State.Done, live.Done), max(e.State.Total, live.Total)
 	}
 	if e.Ask.S3Uri != "" {
-		at, err := blob.Parse(e.Ask.S3Uri)
+		at, err := e.Ask.Folder(j.Datastore, j.ID)
 		if err != nil {
 			return nil, err
 		}
-		e.Folder = at.Under(j.Datastore + "-FHIR_EXPORT-" + j.ID + "/").String()
+		e.Folder = at.String()
 	}
 	return e, nil
 }

@@ -155,7 +155,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Failures: throttle.NewFailures(), Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
-			Jobs: queue, Imports: imports, Schemes: c.schemes()},
+			Jobs: queue, Imports: imports, Exports: shared.exports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: metrics, Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },

@@ -47,9 +47,11 @@ type API struct {
 	Endpoint func(id string) string
 	// Tokens seals what NextToken carries.
 	Tokens Sealer
-	// Jobs is where jobs are looked up, Imports starts those that import.
+	// Jobs is where jobs are looked up, Imports starts those that import
+	// and Exports those that export.
 	Jobs    *job.Queue
 	Imports *bulk.Imports
+	Exports Exports
 	// Schemes are those of locations besides s3 that jobs may name.
 	Schemes map[string]bool
 }
@@ -76,6 +78,9 @@ var operations = map[string]operation{
 	"StartFHIRImportJob":    call((*API).startFHIRImportJob),
 	"DescribeFHIRImportJob": call((*API).describeFHIRImportJob),
 	"ListFHIRImportJobs":    call((*API).listFHIRImportJobs),
+	"StartFHIRExportJob":    call((*API).startFHIRExportJob),
+	"DescribeFHIRExportJob": call((*API).describeFHIRExportJob),
+	"ListFHIRExportJobs":    call((*API).listFHIRExportJobs),
 	"ListJobs":              call((*API).listJobs),
 	"DescribeJob":           call((*API).describeJob),
 	"CancelJob":             call((*API).cancelJob),

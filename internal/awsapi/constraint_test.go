@@ -38,6 +38,10 @@ func smart(lambda any) with {
 	return with{"AuthorizationStrategy": "SMART_ON_FHIR", "IdpLambdaArn": lambda, "Metadata": "{"}
 }
 
+func s3(uri, key any) with {
+	return with{"OutputDataConfig": with{"S3Configuration": with{"S3Uri": uri, "KmsKeyId": key}}}
+}
+
 const (
 	lambda48 = "arn:aws:lambda:us-east-1:111122223333:function:f" // one character short of the least
 	anID     = "0b7c0b7c0b7c0b7c0b7c0b7c0b7c0b7c"
@@ -52,6 +56,9 @@ func TestConstraints(t *testing.T) {
 	const (
 		create, list, update = "CreateFHIRDatastore", "ListFHIRDatastores", "UpdateFHIRDatastore"
 		tag, untag, tags     = "TagResource", "UntagResource", "ListTagsForResource"
+		export               = "StartFHIRExportJob"
+		describeExport       = "DescribeFHIRExportJob"
+		listExports          = "ListFHIRExportJobs"
 		class                = `satisfy regular expression pattern: ([\p{L}\p{Z}\p{N}_.:/=+\-%@]*)`
 		tagClass             = `satisfy regular expression pattern: ([\p{L}\p{Z}\p{N}_.:/=+\-@]*)`
 	)
@@ -166,6 +173,30 @@ func TestConstraints(t *testing.T) {
 		{untag, with{"ResourceARN": anARN, "TagKeys": []string{""}}, "tagKeys.1.member", "have length greater than or equal to 1"},
 		{untag, with{"ResourceARN": anARN, "TagKeys": []string{"a", repeat("k", 129)}}, "tagKeys.2.member", "have length less than or equal to 128"},
 		{tags, with{}, "resourceARN", "not be null"},
+
+		{export, with{}, "outputDataConfig", "not be null"},
+		{export, with{}, "datastoreId", "not be null"},
+		{export, with{}, "dataAccessRoleArn", "not be null"},
+		{export, with{"OutputDataConfig": with{}}, "outputDataConfig.s3Configuration", "not be null"},
+		{export, s3(nil, nil), "outputDataConfig.s3Configuration.s3Uri", "not be null"},
+		{export, s3(nil, nil), "outputDataConfig.s3Configuration.kmsKeyId", "not be null"},
+		{export, s3("s3://clinic/x", "alias/x"), "outputDataConfig.s3Configuration.s3Uri", ""},
+		{export, s3("s3://clinic/x", "alias/x"), "outputDataConfig.s3Configuration.kmsKeyId", ""},
+		{export, s3("s3://C/x", nil), "outputDataConfig.s3Configuration.s3Uri", "satisfy regular expression pattern: s3://"},
+		{export, s3("file:///x", nil), "outputDataConfig.s3Configuration.s3Uri", "satisfy regular expression pattern: s3://"},
+		{export, s3("s3://clinic/"+repeat("x", 1013), nil), "outputDataConfig.s3Configuration.s3Uri", "have length less than or equal to 1024"},
+		{export, s3(nil, repeat("k", 401)), "outputDataConfig.s3Configuration.kmsKeyId", "have length less than or equal to 400"},
+		{export, with{"DataAccessRoleArn": "arn:aws:iam::111122223333:user/x"}, "dataAccessRoleArn", "satisfy regular expression pattern: arn:aws"},
+		{export, with{"DataAccessRoleArn": "arn:aws:iam::111122223333:role/x"}, "dataAccessRoleArn", ""},
+		{export, with{"JobName": repeat("n", 64)}, "jobName", ""},
+		{export, with{"JobName": repeat("n", 65)}, "jobName", "have length less than or equal to 64"},
+		{export, with{"ClientToken": "a_b"}, "clientToken", "satisfy regular expression pattern"},
+		{describeExport, with{}, "jobId", "not be null"},
+		{describeExport, with{"JobId": repeat("j", 33)}, "jobId", "have length less than or equal to 32"},
+		{listExports, with{}, "datastoreId", "not be null"},
+		{listExports, with{"JobStatus": "DONE"}, "jobStatus", "satisfy enum value set: ["},
+		{listExports, with{"MaxResults": 501}, "maxResults", "have value less than or equal to 500"},
+		{listExports, with{"MaxResults": 500}, "maxResults", ""},
 	} {
 		w := newWorld(t)
 		if _, has := c.in["DatastoreTypeVersion"]; c.operation == create && !has && c.member != "datastoreTypeVersion" {

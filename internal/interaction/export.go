@@ -12,6 +12,7 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 
+	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/export"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -35,6 +36,9 @@ type Exports interface {
 	File(ctx context.Context, id, name string) (io.ReadSeekCloser, error)
 }
 
+// KindExport is the kind of the jobs that export data stores.
+const KindExport = "fhir.export"
+
 // ExportAsk is what was asked of an export job. Persisted as JSON.
 type ExportAsk struct {
 	export.Request
@@ -42,6 +46,12 @@ type ExportAsk struct {
 	S3Uri  string `json:",omitempty"` // empty: the server keeps the files
 	KMSKey string `json:",omitempty"` // KmsKeyId
 	Role   string `json:",omitempty"` // DataAccessRoleArn
+}
+
+// Folder is the folder that a job makes below its S3Uri, as HealthLake names it.
+func (a ExportAsk) Folder(datastore, jobID string) (blob.Location, error) {
+	at, err := blob.Parse(a.S3Uri)
+	return at.Under(datastore + "-FHIR_EXPORT-" + jobID + "/"), err
 }
 
 // Export is an export job.
@@ -335,6 +345,23 @@ func (x *exportAsking) settle(ctx context.Context) error {
 	}
 	check := export.Exporter{Store: x.Store, Registry: x.Registry, Base: x.Base}
 	return check.Check(ctx, *r)
+}
+
+// WholeStore is an export of every resource as it stands now: StartFHIRExportJob,
+// which is allowed by IAM alone.
+func (s *Session) WholeStore(ctx context.Context) (export.Request, error) {
+	view, err := s.Store.View(ctx, "")
+	if err != nil {
+		return export.Request{}, err
+	}
+	defer view.Close()
+	r := export.Request{Level: export.System, Moment: view.Moment(), Time: s.Clock().UTC(), URL: s.Base, ByType: true}
+	for _, t := range s.Registry.Types() {
+		if name := s.Registry.Name(t); !notStored[name] {
+			r.Types = append(r.Types, name)
+		}
+	}
+	return r, nil
 }
 
 // groupMembers are the ids of a Group's active patients.

@@ -116,6 +116,13 @@ func TestTokenGivesTheSameJob(t *testing.T) {
 	if _, err := q.Submit(t.Context(), job.Submission{Kind: "import", Datastore: "a", Token: "t", Input: 2}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("with another input: %v", err)
 	}
+	decided := ask(t, q, job.Submission{Kind: "import", Datastore: "a", Token: "asked", Asked: "x", Input: 1})
+	if again := ask(t, q, job.Submission{Kind: "import", Datastore: "a", Token: "asked", Asked: "x", Input: 2}); again.ID != decided.ID || string(again.Input) != "1" {
+		t.Errorf("asked for the same again: %s %s", again.ID, again.Input)
+	}
+	if _, err := q.Submit(t.Context(), job.Submission{Kind: "import", Datastore: "a", Token: "asked", Asked: "y", Input: 1}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("asked for something else: %v", err)
+	}
 	if other := ask(t, q, job.Submission{Kind: "import", Datastore: "b", Token: "t", Input: 2}); other.ID == first.ID {
 		t.Error("another data store got the job")
 	}

@@ -20,6 +20,9 @@ type Submission struct {
 	Datastore string
 	Name      string
 	Input     any
+	// Asked is what a second submission with the token is held against, where the
+	// input holds besides what was decided for the first; nil: the input.
+	Asked any
 	// Token makes the submission idempotent: the same token for the same kind and
 	// data store gives the first job again, for as long as that is kept. Empty: a
 	// new job each time.
@@ -70,6 +73,11 @@ func (q *Queue) asked(s Submission) (*Job, error) {
 		return j, nil
 	}
 	j.ID = digest(s.Kind, s.Datastore, s.Token)[:jobIDLen]
+	if s.Asked != nil {
+		if raw, err = json.Marshal(s.Asked); err != nil {
+			return nil, fault.Wrap(fault.Internal, "job.Submit", err)
+		}
+	}
 	j.Digest = digest(s.Name, string(raw))
 	return j, nil
 }

@@ -240,6 +240,107 @@ func TestExportToBucket(t *testing.T) {
 	}
 }
 
+// The AWS CLI starts, describes and lists an export; the files hold every resource
+// once (healthlake.md 1.2, 1.3).
+func TestExportJobByCLI(t *testing.T) {
+	t.Parallel()
+	buckets := t.TempDir()
+	if err := os.Mkdir(filepath.Join(buckets, "out"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, append(fewPatients(t), "--s3-dir", buckets)...).store(synthea)
+	cli := awsCLI{d.server, filepath.Join(pythonBin(t), "aws")}
+	begin := func(name, to string) []string {
+		return []string{"start-fhir-export-job", "--datastore-id", d.id, "--data-access-role-arn", importRole, "--job-name", name,
+			"--output-data-config", "S3Configuration={S3Uri=s3://" + to + ",KmsKeyId=alias/jobs}", "--client-token", "export-1"}
+	}
+	started := cli.run(begin("nightly", "out/exp/")...)
+	id, _ := dig(started, "JobId").(string)
+	if len(started.(map[string]any)) != 3 || dig(started, "DatastoreId") != d.id || dig(started, "JobStatus") != "SUBMITTED" {
+		t.Errorf("%v", started)
+	}
+	want := d.total("")
+	d.fhir("PUT", "/Patient/late", `{"resourceType":"Patient","id":"late"}`).want(201)
+	if again := cli.run(begin("nightly", "out/exp/")...); dig(again, "JobId") != id {
+		t.Errorf("the same token made another job: %v", again)
+	}
+	cli.refusedAs("ValidationException", begin("weekly", "out/exp/")...)
+	cli.refusedAs("FailedDependencyException", begin("nightly", "nobody-has-it/")...)
+	d.settle("/export/"+id, func(r *reply) bool { return r.text("exportJobProperties", "endTime") != "" })
+	cli.run("wait", "fhir-export-job-completed", "--datastore-id", d.id, "--job-id", id)
+	described := dig(cli.run("describe-fhir-export-job", "--datastore-id", d.id, "--job-id", id), "ExportJobProperties")
+	folder := "exp/" + d.id + "-FHIR_EXPORT-" + id + "/"
+	for member, want := range map[string]any{"JobId": id, "JobName": "nightly", "JobStatus": "COMPLETED", "DatastoreId": d.id, "DataAccessRoleArn": importRole} {
+		if got := dig(described, member); got != want {
+			t.Errorf("%s is %v, want %v", member, got, want)
+		}
+	}
+	if dig(described, "OutputDataConfig", "S3Configuration", "S3Uri") != "s3://out/"+folder || dig(described, "OutputDataConfig", "S3Configuration", "KmsKeyId") != "alias/jobs" ||
+		dig(described, "SubmitTime") == nil || dig(described, "EndTime") == nil {
+		t.Errorf("%v", described)
+	}
+	resources := map[string]int{}
+	files, err := filepath.Glob(filepath.Join(buckets, "out", folder, "*", "*.ndjson"))
+	d.must(err)
+	for _, file := range files {
+		if typ := filepath.Base(filepath.Dir(file)); !strings.HasPrefix(filepath.Base(file), typ+"-") {
+			t.Errorf("%s", file)
+		}
+		raw, err := os.ReadFile(file)
+		d.must(err)
+		d.countLines(raw, resources)
+	}
+	d.wantOnce(resources, want)
+	cli.listedExports(d, id)
+}
+
+// listedExports holds the list of a data store's exports against the one job that
+// it has; one whose files the server keeps is not of it.
+func (a awsCLI) listedExports(d *datastore, id string) {
+	a.t.Helper()
+	kept := strings.TrimPrefix(d.kick("/$export?_type=Patient"), "/export/")
+	nobody := strings.Repeat("0", 32)
+	for _, c := range []struct{ operation, store, job string }{
+		{"DescribeFHIRExportJob", d.id, kept}, {"DescribeFHIRImportJob", d.id, id}, {"DescribeFHIRExportJob", nobody, id},
+		{"DescribeFHIRExportJob", d.id, nobody}, {"ListFHIRExportJobs", nobody, ""},
+	} {
+		err := a.Control(a.t.Context(), c.operation, map[string]string{"DatastoreId": c.store, "JobId": c.job}, &struct{}{})
+		if err == nil || !strings.Contains(err.Error(), "ResourceNotFoundException") {
+			a.t.Errorf("%v: %v", c, err)
+		}
+	}
+	if listed := a.run("list-fhir-export-jobs", "--datastore-id", d.id, "--job-name", "nightly"); dig(listed, "ExportJobPropertiesList", 0, "JobId") != id {
+		a.t.Errorf("%v", listed)
+	}
+	for _, c := range []struct {
+		member string
+		value  any
+		want   int
+	}{
+		{"MaxResults", 1, 1}, {"JobName", "nightly", 1}, {"JobName", "weekly", 0}, {"JobStatus", "COMPLETED", 1}, {"JobStatus", "FAILED", 0},
+		{"SubmittedAfter", 1.5e9, 1}, {"SubmittedBefore", 1.5e9, 0},
+	} {
+		in := map[string]any{"DatastoreId": d.id, c.member: c.value}
+		var found []string
+		for more := true; more; {
+			var page struct {
+				ExportJobPropertiesList []struct {
+					JobID string `json:"JobId"`
+				}
+				NextToken string
+			}
+			a.must(a.Control(a.t.Context(), "ListFHIRExportJobs", in, &page))
+			for _, j := range page.ExportJobPropertiesList {
+				found = append(found, j.JobID)
+			}
+			in["NextToken"], more = page.NextToken, page.NextToken != ""
+		}
+		if len(found) != c.want || c.want == 1 && found[0] != id {
+			a.t.Errorf("%s %v: %v, want %d", c.member, c.value, found, c.want)
+		}
+	}
+}
+
 // kill -9 while exports run: every one ends, complete, with no line twice.
 func TestKillExport(t *testing.T) {
 	t.Parallel()
