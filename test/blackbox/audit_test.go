@@ -78,6 +78,12 @@ func TestAudit(t *testing.T) {
 	d.get("/Patient?family=leak-secret-name&access_token=leak-secret-in-a-url").want(400)
 	shouted := s.leakWays(d, smart)
 
+	for range 900 { // records of more than 1.2 kB, so that the file turns
+		s.outside("GET", d.base()+"/Patient/one", "", "User-Agent", strings.Repeat("long ", 200))
+	}
+	if _, err := os.Stat(path + ".1"); err != nil {
+		t.Errorf("the file did not turn: %v", err)
+	}
 	records, text := s.auditLines(path)
 	text += s.Log()
 	for _, secret := range []string{leak, "bGVhay1zZWNyZXQ", s.Key.SecretAccessKey, "Signature=", "X-Amz-Signature"} {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,8 @@ func TestSMARTAppInABrowser(t *testing.T) {
 // searches the whole data store; a token is not read where it does not belong.
 func TestBackendService(t *testing.T) {
 	t.Parallel()
-	s := start(t, append(fewPatients(t), "--dev-idp")...)
+	trail := filepath.Join(t.TempDir(), "audit.jsonl")
+	s := start(t, append(fewPatients(t), "--dev-idp", "--log-level", "debug", "--audit-file", trail)...)
 	d, plain := s.smartStore(), s.store(nil)
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	s.must(err)
@@ -106,8 +108,14 @@ func TestBackendService(t *testing.T) {
 	if status, body := s.outside("GET", d.base()+"/Patient", "", "Authorization", "Bearer "+token+"x"); status != 401 {
 		t.Errorf("a spoilt token: %d %s", status, body)
 	}
-	if strings.Contains(s.Log(), token) {
-		t.Error("the log shows a token")
+	records, text := s.auditLines(trail)
+	if _, signature, _ := strings.Cut(token, "."); strings.Contains(s.Log()+text, signature) {
+		t.Error("the log or the audit file shows a token")
+	}
+	if !slices.ContainsFunc(records, func(r auditRecord) bool {
+		return r.UserIdentity.Type == "WebIdentityUser" && r.EventName == "DeleteResource" && r.AdditionalEventData.HTTPStatus == 403
+	}) {
+		t.Errorf("no record of the delete beyond the scope: %s", text)
 	}
 }
 
