@@ -76,6 +76,8 @@ func TestAudit(t *testing.T) {
 	d.as("AKIAWRITER0000000001", "leak-secret-that-is-wrong").get("/Patient/one").want(403)
 	d.as(leak+"/0123456789012345678901234567890", "leak-secret").get("/Patient/one").want(401)
 	d.get("/Patient?family=leak-secret-name&access_token=leak-secret-in-a-url").want(400)
+	made := d.keyOf(s.iamTool("user", "create", "made", "--policy", "AmazonHealthLakeReadOnlyAccess")) // its secret is in the answer
+	made.get("/Patient/one").want(200)
 	shouted := s.leakWays(d, smart)
 
 	for range 900 { // records of more than 1.2 kB, so that the file turns
@@ -86,7 +88,7 @@ func TestAudit(t *testing.T) {
 	}
 	records, text := s.auditLines(path)
 	text += s.Log()
-	for _, secret := range []string{leak, "bGVhay1zZWNyZXQ", s.Key.SecretAccessKey, "Signature=", "X-Amz-Signature"} {
+	for _, secret := range []string{leak, "bGVhay1zZWNyZXQ", s.Key.SecretAccessKey, made.Key.SecretAccessKey, "Signature=", "X-Amz-Signature"} {
 		if at := strings.Index(text, secret); at >= 0 {
 			t.Errorf("%q is in the log or the audit file: %s", secret, text[max(0, at-300):min(len(text), at+100)])
 		}
@@ -159,6 +161,9 @@ func wantAudit(t *testing.T, records []auditRecord, id string) {
 	})
 	find("the denied operation", func(r *auditRecord) bool {
 		return r.EventName == "DeleteFHIRDatastore" && r.ErrorCode == "AccessDeniedException" && r.EventSource == "healthlake.amazonaws.com"
+	})
+	find("the new key", func(r *auditRecord) bool {
+		return r.EventName == "CreateAccessKey" && r.EventSource == "iam.amazonaws.com" && r.UserIdentity.Type == "Root" && r.ErrorCode == ""
 	})
 	requests, events := map[string]bool{}, map[string]bool{}
 	for _, r := range records {
