@@ -15,6 +15,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/bulk"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 )
 
 type jobCommand struct {
@@ -49,6 +50,36 @@ func (j jobSummary) report() bulk.ImportReport {
 	return r
 }
 
+// done are the resources that an import stored or an export wrote.
+func (j jobSummary) done() int64 {
+	if j.JobKind == interaction.KindExport {
+		return j.exported().Done
+	}
+	return j.report().Imported
+}
+
+// exported is the progress of an export, empty for other kinds.
+func (j jobSummary) exported() exportProgress {
+	var p exportProgress
+	if j.JobKind != interaction.KindExport || json.Unmarshal(j.Progress, &p) != nil {
+		return exportProgress{}
+	}
+	return p
+}
+
+// show brings a bar to where the job is: an export knows how many resources there
+// are, an import how many files.
+func (j jobSummary) show(bar *progressbar.ProgressBar) error {
+	if p := j.exported(); p.Total > 0 {
+		bar.Describe(j.JobStatus)
+		bar.ChangeMax64(p.Total)
+		return bar.Set64(min(p.Done, p.Total))
+	}
+	r := j.report()
+	bar.Describe(fmt.Sprintf("%s, %d of %d files", j.JobStatus, r.ImportedFiles+r.FaultyFiles, r.ScannedFiles))
+	return bar.Set64(r.Scanned)
+}
+
 // jobFlags name one job.
 type jobFlags struct {
 	connection
@@ -67,11 +98,11 @@ func (c connection) showJobs(jobs []jobSummary) error {
 		return printJSON(jobs)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tKIND\tNAME\tSTATUS\tSUBMITTED\tIMPORTED\tREFUSED\tMESSAGE")
+	fmt.Fprintln(w, "ID\tKIND\tNAME\tSTATUS\tSUBMITTED\tDONE\tREFUSED\tMESSAGE")
 	for _, j := range jobs {
 		r := j.report()
 		submitted := time.UnixMilli(int64(j.SubmitTime * 1000)).UTC().Format(time.DateTime)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", j.JobId, j.JobKind, j.JobName, j.JobStatus, submitted, r.Imported, r.CustomerErrors, j.Message)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", j.JobId, j.JobKind, j.JobName, j.JobStatus, submitted, j.done(), r.CustomerErrors, j.Message)
 	}
 	return w.Flush()
 }
@@ -145,9 +176,7 @@ func (f jobFlags) watch(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, bar.Finish())
 		}
-		r := j.report()
-		bar.Describe(fmt.Sprintf("%s, %d of %d files", j.JobStatus, r.ImportedFiles+r.FaultyFiles, r.ScannedFiles))
-		if err := bar.Set64(r.Scanned); err != nil {
+		if err := j.show(bar); err != nil {
 			return err
 		}
 		if j.ended() {
@@ -219,16 +248,18 @@ func (c *importCommand) Run(ctx context.Context) error {
 // places are the locations of input and output; the output's default is a folder
 // beside the input, so that a second import does not read it.
 func (c *importCommand) places() (from, out string, err error) {
-	from = c.From
-	if !strings.Contains(from, "://") {
-		absolute, err := filepath.Abs(from)
-		if err != nil {
-			return "", "", err
-		}
-		from = blob.FileLocation(absolute).String()
-	}
-	if c.Out != "" {
-		return from, c.Out, nil
+	from, err = place(c.From)
+	if err != nil || c.Out != "" {
+		return from, c.Out, err
 	}
 	return from, strings.TrimRight(from, "/") + "-import", nil
+}
+
+// place is the location that an argument means: a URI, or a path.
+func place(named string) (string, error) {
+	if strings.Contains(named, "://") {
+		return named, nil
+	}
+	absolute, err := filepath.Abs(named)
+	return blob.FileLocation(absolute).String(), err
 }

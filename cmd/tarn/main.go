@@ -32,6 +32,7 @@ type cli struct {
 	Serve       serveCommand       `cmd:"" help:"Run the server."`
 	Datastore   datastoreCommand   `cmd:"" help:"Create, list, describe, update, delete and await data stores."`
 	Import      importCommand      `cmd:"" help:"Import files into a data store, and watch the job."`
+	Export      exportCommand      `cmd:"" help:"Export a data store to files, and watch the job."`
 	Job         jobCommand         `cmd:"" help:"List, describe, cancel and watch jobs."`
 	Key         keyCommand         `cmd:"" help:"Keep the keys of the built-in key management service."`
 	Backup      backupCommand      `cmd:"" help:"Bring a data store's backup up to date."`

@@ -341,6 +341,37 @@ func (a awsCLI) listedExports(d *datastore, id string) {
 	}
 }
 
+// tarn export watches to the end and names the folder.
+func TestExportCommand(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	d := start(t, "--file-dir", folder).store(nil)
+	for i := range 3 {
+		d.fhir("PUT", fmt.Sprintf("/Patient/p%d", i), fmt.Sprintf(`{"resourceType":"Patient","id":"p%d"}`, i)).want(201)
+	}
+	out := filepath.Join(folder, "out")
+	args := []string{"export", "--datastore", d.id, "--out", out, "--name", "nightly", "--token", "t-1"}
+	job := d.tarnOn(args...)
+	id, _ := dig(job, 0, "JobId").(string)
+	if dig(job, 0, "JobStatus") != "COMPLETED" || dig(job, 0, "JobKind") != "fhir.export" || dig(job, 0, "JobName") != "nightly" ||
+		fmt.Sprint(dig(job, 0, "Progress", "Done")) != "3" {
+		t.Errorf("%v", job)
+	}
+	made := filepath.Join(out, d.id+"-FHIR_EXPORT-"+id)
+	raw, err := os.ReadFile(filepath.Join(made, "Patient", "Patient-0.ndjson"))
+	d.must(err)
+	resources := map[string]int{}
+	d.countLines(raw, resources)
+	d.wantOnce(resources, 3)
+	table := d.program(tarn(t), append(args, "--endpoint", d.url(), "--data", d.Data)...)
+	if lines := strings.Split(strings.TrimSpace(table), "\n"); len(lines) != 3 || !strings.Contains(lines[1], id) || strings.TrimRight(lines[2], "/") != "file://"+made {
+		t.Errorf("the same token printed\n%s", table)
+	}
+	if _, errOut, status := d.attempt(tarn(t), "export", "--datastore", d.id, "--out", t.TempDir(), "--endpoint", d.url(), "--data", d.Data); status != 1 || errOut == "" {
+		t.Errorf("a folder that is not allowed: %d %s", status, errOut)
+	}
+}
+
 // kill -9 while exports run: every one ends, complete, with no line twice.
 func TestKillExport(t *testing.T) {
 	t.Parallel()
