@@ -163,14 +163,15 @@ func ours(err error) error {
 }
 
 // pump reads pieces, has them judged side by side, and applies them in order.
+// What apply begins to write goes on after it, so only the reading ends with it.
 func (r *fileRun) pump(ctx context.Context, src source) error {
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	order := make(chan *piece, piecesInLine)
 	var broken error
 	go func() {
 		defer close(order)
-		broken = r.feed(ctx, src, order)
+		broken = r.feed(reading, src, order)
 	}()
 	var failed error
 	for p := range order {
