@@ -3,6 +3,7 @@ package blackbox
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -370,6 +371,27 @@ func TestExportCommand(t *testing.T) {
 	if _, errOut, status := d.attempt(tarn(t), "export", "--datastore", d.id, "--out", t.TempDir(), "--endpoint", d.url(), "--data", d.Data); status != 1 || errOut == "" {
 		t.Errorf("a folder that is not allowed: %d %s", status, errOut)
 	}
+}
+
+// Who starts a job hands a role over, and needs iam:PassRole for it.
+func TestJobsNeedPassRole(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file := filepath.Join(folder, "iam.yaml")
+	if err := errors.Join(os.WriteFile(file, []byte(iamFile), 0o600), os.Mkdir(filepath.Join(folder, "out"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, "--iam", file, "--s3-dir", folder)
+	d := s.store(map[string]any{"Tags": []map[string]string{{"Key": "team", "Value": "cardiology"}}})
+	export := map[string]any{"DatastoreId": d.id, "DataAccessRoleArn": importRole,
+		"OutputDataConfig": map[string]any{"S3Configuration": map[string]any{"S3Uri": "s3://out/", "KmsKeyId": "alias/jobs"}}}
+	heart, reader, writer := s.as("AKIAHEART", "the secret of the heart"), s.as("AKIAREADER", "the secret of the reader"), s.as("AKIAWRITER", "the secret of the writer")
+	heart.wantException("AccessDeniedException", "StartFHIRExportJob", export)
+	heart.wantException("AccessDeniedException", "StartFHIRImportJob", importMembers(d.id, "s3://out/", "s3://out/", "minimal"))
+	heart.wantException("", "ListFHIRExportJobs", map[string]any{"DatastoreId": d.id})
+	reader.wantException("AccessDeniedException", "StartFHIRExportJob", export)
+	reader.wantException("ResourceNotFoundException", "DescribeFHIRExportJob", map[string]any{"DatastoreId": d.id, "JobId": strings.Repeat("0", 32)})
+	writer.wantException("", "StartFHIRExportJob", export)
 }
 
 // kill -9 while exports run: every one ends, complete, with no line twice.
