@@ -48,8 +48,8 @@ func (c *exportCommand) Run(ctx context.Context) error {
 
 // where tells people which folder the job made.
 func (c *exportCommand) where(ctx context.Context, id string) error {
-	if c.Output == "json" || ctx.Err() != nil {
-		return nil
+	if c.Output == "json" || errors.Is(ctx.Err(), context.Canceled) {
+		return nil // a program reads the job, and who pressed Ctrl-C knows
 	}
 	var answer struct {
 		ExportJobProperties struct {

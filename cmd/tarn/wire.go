@@ -26,6 +26,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
+	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/seal/awskms"
@@ -65,15 +66,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
-	dictionaries, err := dictionary.Shipped()
-	if err != nil {
-		return nil, err
-	}
-	engine, err := lsm.New(lsm.Options{
-		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20,
-		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
-		Dictionaries: dictionaries,
-	})
+	engine, err := c.engine(log)
 	if err != nil {
 		return nil, err
 	}
@@ -84,15 +77,10 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	}
 	closing.add(system.Close)
 	queue := job.NewQueue(job.Options{System: system, Workers: c.Workers, NewID: mintJob, Clock: time.Now, Log: log})
-	source, err := c.source()
+	shared, err := c.sessions(box, queue, log)
 	if err != nil {
 		return nil, err
 	}
-	shared := &sessions{
-		registry: searchparam.NewRegistry(), base: c.storeBase, pages: box, random: rand.Reader, clock: time.Now,
-		source: source, validator: validate.New(validate.Options{}), log: log,
-	}
-	shared.parameters = newParameters(shared.registry, c.storeBase, queue, log)
 	limiter := throttle.New(c.limits())
 	authority, err := c.authority(ctx)
 	if err != nil {
@@ -121,19 +109,14 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
-	storage, err := c.storage(ctx, c.Region, c.Account)
-	if err != nil {
+	if shared.exports, err = c.exports(ctx, queue, plane, shared, log); err != nil {
 		return nil, err
 	}
-	shared.exports = newExports(queue, plane, shared, storage, filepath.Join(c.DataDir, "exports"), c.Workers, log)
 	recorder, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := sigv4.New(sigv4.Config{
-		Region: c.Region, Service: "healthlake", Clock: time.Now, Keys: accessKeys{directory}, MaxBody: gateway.MaxDataBody,
-		AllowUnsignedPayload: loopbackOrTLS, Debug: c.DebugAuth,
-	})
+	verifier, err := c.verifier(directory)
 	if err != nil {
 		return nil, err
 	}
@@ -149,15 +132,13 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
-	metrics := gateway.NewMetrics()
-	shared.parameters.measure(metrics.Registry)
 	door := gateway.New(gateway.Options{
 		Failures: throttle.NewFailures(), Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
 			Jobs: queue, Imports: imports, Exports: shared.exports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
-		Metrics: metrics, Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+		Metrics: metrics(shared.parameters, queue), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})
 	if err := queue.Start(ctx); err != nil {
@@ -165,6 +146,51 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	}
 	closing.add(func() error { queue.Stop(); return nil })
 	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend), stop: closing.close, log: log}, nil
+}
+
+// engine opens the folder of all data stores.
+func (c *serveCommand) engine(log *slog.Logger) (*lsm.Engine, error) {
+	dictionaries, err := dictionary.Shipped()
+	if err != nil {
+		return nil, err
+	}
+	return lsm.New(lsm.Options{
+		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20,
+		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
+		Dictionaries: dictionaries,
+	})
+}
+
+// sessions are what every request works with; the jobs among it come later.
+func (c *serveCommand) sessions(pages *seal.Box, queue *job.Queue, log *slog.Logger) (*sessions, error) {
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	s := &sessions{
+		registry: searchparam.NewRegistry(), base: c.storeBase, pages: pages, random: rand.Reader, clock: time.Now,
+		source: source, validator: validate.New(validate.Options{}), log: log,
+	}
+	s.parameters = newParameters(s.registry, c.storeBase, queue, log)
+	return s, nil
+}
+
+// verifier verifies the signatures of both planes.
+func (c *serveCommand) verifier(directory *iam.Directory) (*sigv4.Verifier, error) {
+	return sigv4.New(sigv4.Config{
+		Region: c.Region, Service: "healthlake", Clock: time.Now, Keys: accessKeys{directory}, MaxBody: gateway.MaxDataBody,
+		AllowUnsignedPayload: loopbackOrTLS, Debug: c.DebugAuth,
+	})
+}
+
+// exports writes to the storage that jobs may reach, and for those without a
+// bucket below the data folder.
+func (c *serveCommand) exports(ctx context.Context, queue *job.Queue, plane *datastore.Plane, shared *sessions, log *slog.Logger) (*exports, error) {
+	storage, err := c.storage(ctx, c.Region, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	return newExports(queue, plane, shared, storage, filepath.Join(c.DataDir, "exports"), c.Workers, log), nil
 }
 
 // closers close in the reverse of the order they were added.

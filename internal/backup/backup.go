@@ -187,9 +187,8 @@ func (s *Store) read(name string) (*Manifest, *signed, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
 	raw, err := io.ReadAll(io.LimitReader(f, maxManifest))
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, nil, err
 	}
 	return parse(raw)

@@ -159,7 +159,7 @@ type body struct{ io.ReadCloser }
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = s3Fault("blob.Read", "the object", err)
 	}
 	return n, err

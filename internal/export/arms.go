@@ -37,7 +37,7 @@ func (e *Exporter) arms(_ context.Context, req Request) ([]plan.Arm, error) {
 		arms = append(arms, plan.Arm{Type: t, Where: search.Simplify(append(plan.And{inside}, where...))})
 	}
 	if req.Provenance {
-		arms = e.withProvenance(req, arms)
+		arms = e.withProvenance(arms)
 	}
 	slices.SortFunc(arms, func(a, b plan.Arm) int { return int(a.Type) - int(b.Type) })
 	return arms, nil
@@ -142,7 +142,7 @@ func onlyOf(reg search.Registry, names []string) *search.Grant {
 
 // withProvenance adds the Provenance resources about what is exported
 // (includeAssociatedData=RelevantProvenanceResources).
-func (e *Exporter) withProvenance(req Request, arms []plan.Arm) []plan.Arm {
+func (e *Exporter) withProvenance(arms []plan.Arm) []plan.Arm {
 	t, _ := e.Registry.Type("Provenance")
 	target, ok := e.Registry.Param(t, "target")
 	if !ok {

@@ -157,9 +157,7 @@ func (e *Exporter) Run(ctx context.Context, req Request, from State) (State, err
 	}
 	r.done.Store(from.Done)
 	r.tell(0)
-	if err := r.elements(); err != nil {
-		return from, err
-	}
+	r.elements()
 	group, ctx2 := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, e.Workers))
 	for _, arm := range arms {
@@ -193,7 +191,7 @@ func (r *run) count(ctx context.Context) (int64, error) {
 }
 
 // elements reads _elements: a bare name is of every type.
-func (r *run) elements() error {
+func (r *run) elements() {
 	for _, name := range r.req.Elements {
 		typ, element, qualified := strings.Cut(name, ".")
 		for _, arm := range r.arms {
@@ -204,7 +202,6 @@ func (r *run) elements() error {
 			}
 		}
 	}
-	return nil
 }
 
 // typ writes the files of one type.
@@ -353,7 +350,7 @@ func timeless(arms []plan.Arm) []plan.Arm {
 	list := slices.Clone(arms)
 	for i := range list {
 		if all, ok := list[i].Where.(plan.And); ok {
-			list[i].Where = plan.And(slices.DeleteFunc(slices.Clone(all), isUpdated))
+			list[i].Where = slices.DeleteFunc(slices.Clone(all), isUpdated)
 		} else if list[i].Where != nil && isUpdated(list[i].Where) {
 			list[i].Where = nil
 		}

@@ -110,7 +110,7 @@ type Run struct {
 }
 
 // Report says what the job's progress is asked from while it runs; it is called
-// from any goroutine, and its answer marshaled.
+// from any goroutine, and its answer marshalled.
 func (r *Run) Report(progress func() any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

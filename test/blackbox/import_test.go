@@ -52,7 +52,8 @@ func startS3(t testing.TB, tls bool) *s3Server {
 		args = append(args, "--cert", cert, "--key", key)
 		s.url, s.bundle = "https://"+address, cert
 	}
-	s.args = append(args, "posix", t.TempDir())
+	args = append(args, "posix", t.TempDir())
+	s.args = args
 	s.start()
 	t.Cleanup(s.kill)
 	return s

@@ -105,7 +105,7 @@ func TestTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer.Body.Close()
-		if answer.StatusCode != 200 || answer.ProtoMajor != 2 || answer.Header.Get("Strict-Transport-Security") == "" {
+		if answer.StatusCode != http.StatusOK || answer.ProtoMajor != 2 || answer.Header.Get("Strict-Transport-Security") == "" {
 			t.Errorf("%s: %s %s %v", name, answer.Proto, answer.Status, answer.Header)
 		}
 	}

@@ -140,8 +140,10 @@ func (t *target) lines(ctx context.Context, kinds []operation, o options, w io.W
 			if err != nil {
 				return fmt.Errorf("%s: %w", kind.name, err)
 			}
-			fmt.Fprintf(w, "%s\t%d\t%.0f\t%v\t%v\t%s\t%s\t\n", kind.name, clients, result.rate(),
-				result.percentile(50), result.percentile(99), result.each(result.cpu), result.each(result.client))
+			if _, err := fmt.Fprintf(w, "%s\t%d\t%.0f\t%v\t%v\t%s\t%s\t\n", kind.name, clients, result.rate(),
+				result.percentile(50), result.percentile(99), result.each(result.cpu), result.each(result.client)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -19,8 +19,12 @@ func Main(tests interface{ Run() int }) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(workshop)
-	return tests.Run()
+	status := tests.Run()
+	if err := os.RemoveAll(workshop); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return status
 }
 
 // Workshop is a folder that is there until Main ends.
