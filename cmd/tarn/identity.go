@@ -89,6 +89,17 @@ func beside(all ...func(context.Context)) func(context.Context) {
 // globalRegion is the region that AWS's global services are signed for.
 const globalRegion = "us-east-1"
 
+// identities are the principals that are kept, and who verifies requests to the
+// token and identity services.
+func (c *serveCommand) identities(ctx context.Context, d *iam.Directory, system store.Store, log *slog.Logger) (*principals.Registry, map[string]*sigv4.Verifier, error) {
+	people, err := c.principals(ctx, d, system, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	verifiers, err := c.queryVerifiers(d)
+	return people, verifiers, err
+}
+
 // queryVerifiers verify requests to the token and identity services.
 func (c *serveCommand) queryVerifiers(d *iam.Directory) (map[string]*sigv4.Verifier, error) {
 	all := map[string]*sigv4.Verifier{}

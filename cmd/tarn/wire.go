@@ -94,10 +94,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Gone: func(id string) {
 			limiter.Forget(id)
 			authority.Forget(id)
-			shared.parameters.Forget(id)
-			shared.later.forgot.Delete(id)
-			shared.bulk.forgot.Delete(id)
-			shared.exports.forget(id)
+			shared.gone(id)
 		},
 	})
 	closing.add(func() error { plane.Close(); return nil })
@@ -120,11 +117,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
-	people, err := c.principals(ctx, directory, system, log)
-	if err != nil {
-		return nil, err
-	}
-	queries, err := c.queryVerifiers(directory)
+	people, queries, err := c.identities(ctx, directory, system, log)
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +166,14 @@ func (c *serveCommand) sessions(pages *seal.Box, queue *job.Queue, log *slog.Log
 	}
 	s.parameters = newParameters(s.registry, c.storeBase, queue, log)
 	return s, nil
+}
+
+// gone forgets a deleted data store.
+func (s *sessions) gone(id string) {
+	s.parameters.Forget(id)
+	s.later.forgot.Delete(id)
+	s.bulk.forgot.Delete(id)
+	s.exports.forget(id)
 }
 
 // verifier verifies the signatures of both planes.
