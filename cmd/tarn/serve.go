@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
-	"github.com/tarn-fhir/tarn/internal/throttle"
 )
 
 // serveCommand runs the server.
@@ -66,6 +65,7 @@ type serveCommand struct {
 	ControlBurst int     `help:"Control plane requests at once." default:"1000" env:"TARN_CONTROL_BURST"`
 	StoreRate    float64 `help:"Requests a second to one data store; 0: no limit." default:"50000" env:"TARN_STORE_RATE"`
 	StoreBurst   int     `help:"Requests at once to one data store." default:"100000" env:"TARN_STORE_BURST"`
+	quotaFlags
 
 	LogFormat string `help:"Form of the log: ${enum}." enum:"text,json" default:"text" env:"TARN_LOG_FORMAT"`
 	LogLevel  string `help:"Least level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info" env:"TARN_LOG_LEVEL"`
@@ -110,7 +110,7 @@ func (c *serveCommand) check() error {
 	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
 		return errors.New("the root's access key id and secret go together")
 	}
-	if err := errors.Join(c.SMART.check(), c.checkDevIDP()); err != nil {
+	if err := errors.Join(c.SMART.check(), c.checkDevIDP(), c.checkQuotas()); err != nil {
 		return err
 	}
 	if c.PublicURL == "" {
@@ -141,10 +141,6 @@ func (c *serveCommand) keyFile() string {
 		return c.KeyFile
 	}
 	return filepath.Join(c.DataDir, "keyring")
-}
-
-func (c *serveCommand) limits() throttle.Limits {
-	return throttle.Limits{Control: c.ControlRate, ControlBurst: c.ControlBurst, Store: c.StoreRate, StoreBurst: c.StoreBurst}
 }
 
 // storeBase is the FHIR base URL of a data store, without the slash at its end.

@@ -17,8 +17,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -125,6 +127,9 @@ func decode(body []byte, into any) error {
 	}
 	return nil
 }
+
+// Operations are the names of all operations.
+func Operations() []string { return slices.Sorted(maps.Keys(operations)) }
 
 // Operation is the operation that a request names, for authorization, logs and
 // metrics; fault.UnknownOperation when it names none.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -78,8 +79,44 @@ func (p *Plane) Create(ctx context.Context, req CreateRequest) (*Datastore, erro
 	if err != nil {
 		return nil, err
 	}
+	p.making.Lock()
+	defer p.making.Unlock()
+	if err := p.room(ctx); err != nil {
+		return nil, err
+	}
 	// From here on a client that hangs up does not call back what it asked for.
 	return p.keep(context.WithoutCancel(ctx), d, asked)
+}
+
+// roomPage is how many records room reads at a time.
+const roomPage = 100
+
+// room refuses another data store where there are as many as may be, those under
+// deletion among them: fault.Quota.
+func (p *Plane) room(ctx context.Context) error {
+	if p.MaxDatastores <= 0 {
+		return nil
+	}
+	n, page := 0, ListPage{}
+	for {
+		var err error
+		if page, err = p.List(ctx, Filter{}, roomPage, page.At, page.After); err != nil {
+			return err
+		}
+		for _, d := range page.Datastores {
+			if d.Status != Deleted {
+				n++
+			}
+		}
+		if page.After == nil {
+			break
+		}
+	}
+	if n < p.MaxDatastores {
+		return nil
+	}
+	return &fault.Error{Kind: fault.Quota, Op: "datastore.Create", Detail: fmt.Sprintf("the account has %d data stores, as many as it may have", n),
+		Hint: "delete one, or raise the server's --max-datastores"}
 }
 
 // keep commits record, job and token, and begins the job.

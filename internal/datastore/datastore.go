@@ -25,6 +25,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
@@ -186,6 +187,8 @@ type Options struct {
 	KeyGrace    time.Duration // how long a store stays open while its KMS cannot be reached; 0: DefaultKeyGrace
 	BackupEvery time.Duration // how often stores with continuous backup are looked at; 0: DefaultBackupEvery
 	MaxOpen     int           // stores open at once, unless more are in use; 0: DefaultMaxOpen
+	// MaxDatastores bounds the data stores that are not deleted; 0: no bound.
+	MaxDatastores int
 
 	// Gone is told when a store is deleted, so that what others keep for it is
 	// let go; nil: nobody.
@@ -207,6 +210,7 @@ type Plane struct {
 	Options
 	backups *backups
 	pool    *pool
+	making  sync.Mutex // held from counting data stores to making one
 }
 
 // The job kinds of this package, registered by New. Jobs of KindProvision make

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -356,4 +357,31 @@ func TestSweepForgets(t *testing.T) {
 	}
 	w.Await(stays.ID, datastore.Active)
 	sweep() // again changes nothing
+}
+
+// A bound on data stores counts those that are not deleted, races included, and
+// a repeated ClientToken is answered all the same.
+func TestMaxDatastores(t *testing.T) {
+	w := newWorld(t)
+	w.Options.MaxDatastores = 2
+	w.Begin()
+	var group sync.WaitGroup
+	var made, refused atomic.Int32
+	for range 8 {
+		group.Go(func() {
+			_, err := w.Plane.Create(t.Context(), datastore.CreateRequest{TypeVersion: "R4"})
+			switch {
+			case err == nil:
+				made.Add(1)
+			case fault.Is(err, fault.Quota):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if made.Load() != 2 || refused.Load() != 6 {
+		t.Errorf("%d made and %d refused of 8", made.Load(), refused.Load())
+	}
 }

@@ -3,6 +3,7 @@ package fhirapi
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -213,4 +214,17 @@ func Routes() []string {
 		list[i] = r.method + " " + r.shape
 	}
 	return list
+}
+
+// Actions are the IAM actions of all routes and operations, each once.
+func Actions() []string {
+	var all []string
+	for _, r := range routes {
+		all = append(all, r.action)
+	}
+	for _, o := range interaction.Operations() {
+		all = append(all, o.Action, o.PostAction)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(name string) bool { return name == "" })
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/sigv4"
+	"github.com/tarn-fhir/tarn/internal/throttle"
 )
 
 const dataPrefix = "/datastore/"
@@ -62,7 +63,7 @@ func (g *Gateway) serveStore(x *exchange, id, rest string, body []byte, narrow f
 		return err
 	}
 	defer lease.Release()
-	if err := g.Limiter.Store(id, x.began); err != nil {
+	if err := g.throttle(x, id, body); err != nil {
 		return err
 	}
 	session, err := g.Sessions.Session(lease, x.principal, x.touch)
@@ -78,6 +79,18 @@ func (g *Gateway) serveStore(x *exchange, id, rest string, body []byte, narrow f
 	return g.Data.Serve(x.w, x.r, fhirapi.Request{
 		Session: session, Path: rest, RawQuery: sigv4.WithoutAuth(x.r.URL.RawQuery), Body: body, SMART: lease.Datastore.Identity.Metadata,
 	})
+}
+
+// throttle takes the request out of its data store's bucket and its quotas.
+func (g *Gateway) throttle(x *exchange, id string, body []byte) error {
+	if err := g.Limiter.Store(id, x.began); err != nil {
+		return err
+	}
+	call := throttle.Call{Action: x.action, Datastore: id}
+	if g.Limiter.Weighs() {
+		call.Units = fhirapi.WriteUnits(x.r, x.action, body)
+	}
+	return g.Limiter.Take(call, x.began)
 }
 
 // admitData verifies who asks; discovery is public unless the operator wants a

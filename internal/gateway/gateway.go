@@ -290,6 +290,9 @@ func (g *Gateway) serveControl(x *exchange) error {
 	if err := g.allow(x, "*", request.Subject); err != nil {
 		return err
 	}
+	if err := g.Limiter.Take(throttle.Call{Action: operation, Datastore: x.datastore}, x.began); err != nil {
+		return err
+	}
 	about, err := request.Serve(x.r.Context(), x.w)
 	if about != "" {
 		x.datastore = about

@@ -462,6 +462,60 @@ func TestDataPlaneThrottling(t *testing.T) {
 	}
 }
 
+// Quotas hold per action, data store and account on both planes, each refused in
+// its plane's form; what the policy denies takes nothing from them.
+func TestQuotas(t *testing.T) {
+	hour := throttle.Rate{Units: 1, Per: time.Hour}
+	policy := new(deniesOne)
+	w := newWorld(t, func(o *gateway.Options) {
+		o.Policy = policy
+		o.Limiter = throttle.New(throttle.Limits{Quotas: map[throttle.Key]throttle.Rate{
+			{Name: "ListTagsForResource", Scope: throttle.PerStore}: hour, {Name: "SearchWithGet", Scope: throttle.PerStore}: hour,
+			{Name: "Discovery", Scope: throttle.PerAccount}: hour, {Name: "writes", Scope: throttle.PerStore}: {Units: 6, Per: time.Hour},
+		}})
+	})
+	one, other := w.active(), w.active()
+	r4 := func(id string) string { return "/datastore/" + id + "/r4" }
+	tags := func(id string) reply {
+		return w.signed("POST", "/", `{"ResourceARN":"`+arn.Datastore("aws", region, account, id)+`"}`, control("ListTagsForResource")...)
+	}
+	refused := func(what string, got reply, code string) {
+		t.Helper()
+		if got.status != 429 || refusalCode(t, got) != code || got.header.Get("Retry-After") != "3600" {
+			t.Errorf("%s: %d %v %s", what, got.status, got.header, got.body)
+		}
+	}
+	taken := func(what string, got reply) {
+		t.Helper()
+		if got.status >= 300 {
+			t.Errorf("%s: %d %s", what, got.status, got.body)
+		}
+	}
+	policy.deny("ListTagsForResource")
+	tags(one)
+	policy.deny("")
+	taken("tags", tags(one))
+	refused("tags again", tags(one), "ThrottlingException")
+	taken("another store's tags", tags(other))
+	taken("a search", w.signed("GET", r4(one)+"/Patient", ""))
+	refused("a search again", w.signed("GET", r4(one)+"/Observation?_count=1", ""), "throttled")
+	taken("a search of another store", w.signed("GET", r4(other)+"/Patient", ""))
+	taken("a search by POST", w.signed("POST", r4(one)+"/Patient/_search", "", "Content-Type", "application/x-www-form-urlencoded"))
+	w.do(w.request("GET", r4(one)+"/.well-known/smart-configuration", ""))
+	if got := w.do(w.request("GET", r4(other)+"/.well-known/smart-configuration", "")); got.status != 429 {
+		t.Errorf("discovery, for the account: %d %s", got.status, got.body)
+	}
+	// 2 units: over a kilobyte; 2: a transaction; 2: strong; and none is left.
+	wide := `{"resourceType":"Patient","name":[{"family":"` + strings.Repeat("x", 1100) + `"}]}`
+	taken("a wide write", w.signed("POST", r4(one)+"/Patient", wide, "Content-Type", fhirJSON))
+	taken("a transaction", w.signed("POST", r4(one), `{"resourceType":"Bundle","type":"transaction"}`, "Content-Type", fhirJSON))
+	taken("a strong write", w.signed("POST", r4(one)+"/Patient", `{"resourceType":"Patient"}`, "Content-Type", fhirJSON, "x-amz-fhir-history-consistency-level", "strong"))
+	got := w.signed("POST", r4(one), `{"resourceType":"Bundle","type":"batch"}`, "Content-Type", fhirJSON)
+	if got.status != 429 || got.header.Get("Retry-After") != "600" {
+		t.Errorf("one unit more: %d %v %s", got.status, got.header, got.body)
+	}
+}
+
 func TestDiscovery(t *testing.T) {
 	for _, public := range []bool{true, false} {
 		w := newWorld(t, func(o *gateway.Options) { o.PublicDiscovery = public })

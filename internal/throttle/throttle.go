@@ -1,15 +1,15 @@
 // Package throttle bounds how fast requests are taken: one token bucket for the
-// control plane and one for each data store, in both planes answered as AWS
-// answers (ThrottlingException, 429).
+// control plane, one for each data store, and quotas per action, data store and
+// account (quota.go), in both planes answered as AWS answers
+// (ThrottlingException, 429). Failures holds off those whose credentials fail.
 package throttle
 
 import (
+	"maps"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
 // Limits are requests per second and how many may come at once; zero rates are
@@ -19,6 +19,7 @@ type Limits struct {
 	ControlBurst int
 	Store        float64 // each data store
 	StoreBurst   int
+	Quotas       map[Key]Rate // beside these; see HealthLake
 }
 
 // Defaults are generous: they stop a runaway client, not a busy one. AWS's own
@@ -32,11 +33,12 @@ type Limiter struct {
 
 	mu     sync.Mutex
 	stores map[string]*rate.Limiter
+	quotas map[pailKey]*pail // made when first asked for
 }
 
 // New makes a limiter.
 func New(l Limits) *Limiter {
-	return &Limiter{limits: l, control: bucket(l.Control, l.ControlBurst), stores: map[string]*rate.Limiter{}}
+	return &Limiter{limits: l, control: bucket(l.Control, l.ControlBurst), stores: map[string]*rate.Limiter{}, quotas: map[pailKey]*pail{}}
 }
 
 func bucket(perSecond float64, burst int) *rate.Limiter {
@@ -61,16 +63,17 @@ func (l *Limiter) Store(id string, now time.Time) error {
 	return take(b, now)
 }
 
-// Forget drops the bucket of a data store that is gone.
+// Forget drops the buckets of a data store that is gone.
 func (l *Limiter) Forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.stores, id)
+	maps.DeleteFunc(l.quotas, func(k pailKey, _ *pail) bool { return k.store == id })
 }
 
 func take(b *rate.Limiter, now time.Time) error {
 	if b.AllowN(now, 1) {
 		return nil
 	}
-	return &fault.Error{Kind: fault.Throttled, Op: "throttle", Hint: "slow down and try again", Retry: 1}
+	return throttled(time.Second)
 }
