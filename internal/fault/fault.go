@@ -94,6 +94,7 @@ func (e *Error) Message() string {
 		parts = append(parts, e.Kind.sentence())
 	}
 	if e.Hint != "" {
+		parts[0] = strings.TrimSuffix(parts[0], ".")
 		parts = append(parts, e.Hint)
 	}
 	return strings.Join(parts, ". ")

@@ -47,19 +47,30 @@ func (x *exchange) wrapContent() {
 	x.r.Header.Set("Content-Type", jsonTypes[0])
 }
 
-// content sends what a Binary holds, if Accept takes its type. It comes from
-// anybody who may write: a browser must neither guess its type nor run it.
-func (x *exchange) content(status int, v *interaction.Version, resource []byte) error {
+// content sends what a Binary holds, if Accept would rather have its type than
+// the resource; sent is false when it would not. It comes from anybody who may
+// write: a browser must neither guess its type nor run it.
+func (x *exchange) content(status int, v *interaction.Version, resource []byte) (sent bool, err error) {
+	if !x.wanted.byAccept {
+		return false, nil
+	}
 	doc, err := fhir.Parse(resource)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "fhirapi.content", err)
+		return false, fault.Wrap(fault.Internal, "fhirapi.content", err)
 	}
 	defer doc.Release()
 	typ := doc.Root().Get("contentType").Text()
-	if !takes(x.r.Header.Values("Accept"), typ) {
-		return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.content", Subject: "Accept", Detail: "the content is " + typ}
+	switch as := wants(x.r.Header.Values("Accept"), typ); {
+	case as.over(x.wanted):
+		return true, x.sendContent(status, v, doc.Root(), typ)
+	case x.form == asContent:
+		return false, &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.content", Subject: "Accept", Detail: "the content is " + typ}
 	}
-	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(doc.Root().Get("data").Text()), ""))
+	return false, nil
+}
+
+func (x *exchange) sendContent(status int, v *interaction.Version, binary fhir.Node, typ string) error {
+	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(binary.Get("data").Text()), ""))
 	if err != nil {
 		return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.content", Detail: "the content is not base64", Hint: "ask for application/fhir+json"}
 	}
@@ -68,7 +79,7 @@ func (x *exchange) content(status int, v *interaction.Version, resource []byte) 
 	h.Set("Content-Type", typ)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'")
-	if of := doc.Root().Get("securityContext").Get("reference").Text(); printable(of) {
+	if of := binary.Get("securityContext").Get("reference").Text(); printable(of) {
 		h.Set(securityContext, of)
 	}
 	return x.send(status, data)
@@ -79,18 +90,35 @@ func printable(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// takes reports whether media ranges take a type (RFC 9110 section 12.5.1).
-func takes(accept []string, typ string) bool {
+// wanted is how much a client wants a form: its weight, and the place of the
+// media range that says so.
+type wanted struct {
+	byAccept bool // and not by _format
+	weight   float64
+	place    int
+}
+
+// over reports whether a client would rather have this form than another: of
+// equal ones the first.
+func (w wanted) over(other wanted) bool {
+	return w.weight > other.weight || w.weight == other.weight && w.weight > 0 && w.place < other.place
+}
+
+// wants is how much media ranges want a type (RFC 9110 section 12.5.1).
+func wants(accept []string, typ string) (best wanted) {
 	media, _ := mediaType(typ)
 	if !printable(typ) {
-		return false
+		return best
 	}
 	group, _, _ := strings.Cut(media, "/")
+	place := 0
 	for part := range strings.SplitSeq(strings.Join(accept, ","), ",") {
-		wanted, params := mediaType(part)
-		if (wanted == media || wanted == group+"/*") && weight(params["q"]) > 0 {
-			return true
+		asked, params := mediaType(part)
+		this := wanted{true, weight(params["q"]), place}
+		if (asked == media || asked == group+"/*") && this.over(best) {
+			best = this
 		}
+		place++
 	}
-	return false
+	return best
 }

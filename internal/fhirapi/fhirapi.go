@@ -46,6 +46,7 @@ type exchange struct {
 	path   []string // decoded segments
 	prefer preference
 	form   form
+	wanted wanted // how much, by Accept
 	pretty bool
 
 	sentXML []byte // the body as it was sent, when that was XML
@@ -73,10 +74,7 @@ func (a *API) Serve(w http.ResponseWriter, r *http.Request, req Request) error {
 	}
 	allowOrigin(w)
 	x.Session.Lenient = x.prefer.lenient || x.Session.Rules.PassUnknown && !x.prefer.strict
-	x.Session.Whole, x.Session.SMART = x.prefer.want == wantResource, x.SMART
-	if len(x.prefer.applied) > 0 {
-		w.Header().Set("Preference-Applied", strings.Join(x.prefer.applied, ", "))
-	}
+	x.Session.Whole, x.Session.Outcomes, x.Session.SMART = x.prefer.want == wantResource, x.prefer.want == wantOutcome, x.SMART
 	return x.inXML(route.serve(x))
 }
 
@@ -150,8 +148,10 @@ func WriteFault(w http.ResponseWriter, err error) {
 // version renders one version of a resource with its headers.
 func (x *exchange) version(status int, v *interaction.Version) error {
 	body := v.Resource()
-	if x.form == asContent {
-		return x.content(status, v, body)
+	if x.readsBinary() {
+		if sent, err := x.content(status, v, body); sent || err != nil {
+			return err
+		}
 	}
 	if x.r.Method == http.MethodGet && (strings.Contains(x.RawQuery, "_summary") || strings.Contains(x.RawQuery, "_elements")) {
 		pairs, err := search.ParsePairs(x.RawQuery)
@@ -186,6 +186,7 @@ func (x *exchange) written(v *interaction.Version) error {
 	if x.Session.Flawed(v) {
 		x.w.Header().Set(issuesHeader, "true")
 	}
+	x.applied(x.prefer.returns)
 	switch x.prefer.want {
 	case wantMinimal:
 		x.versionHeaders(v)
@@ -193,11 +194,7 @@ func (x *exchange) written(v *interaction.Version) error {
 		return nil
 	case wantOutcome:
 		x.versionHeaders(v)
-		if len(v.Issues) > 0 {
-			return x.body(status, v.Outcome())
-		}
-		return x.body(status, fhir.AppendOutcome(nil, fhir.OutcomeIssue{Severity: "information", Code: "informational",
-			Diagnostics: v.Location() + " is stored"}))
+		return x.body(status, v.Outcome())
 	}
 	return x.version(status, v)
 }

@@ -44,6 +44,8 @@ func (x *exchange) bundle() error {
 	if answer.Flawed {
 		x.w.Header().Set(issuesHeader, "true")
 	}
+	x.applied(x.prefer.returns)
+	x.applied(x.prefer.handling)
 	return x.body(http.StatusOK, answer.Body)
 }
 
@@ -56,7 +58,7 @@ func (x *exchange) later() error {
 	}
 	poll := x.Session.Base + "/Transaction/" + id
 	x.w.Header().Set("Content-Location", poll)
-	x.w.Header().Add("Preference-Applied", "respond-async")
+	x.applied("respond-async")
 	return x.body(http.StatusAccepted, fhir.AppendOutcome(nil, fhir.OutcomeIssue{
 		Severity: "information", Code: "informational", Diagnostics: "Submitted Asynchronous Bundle Transaction", Location: poll,
 	}))
@@ -98,6 +100,11 @@ func (x *exchange) read() error {
 	if err != nil {
 		return err
 	}
+	return x.given(v)
+}
+
+// given answers a read, with the version or that the client has it already.
+func (x *exchange) given(v *interaction.Version) error {
 	if x.notModified(v) {
 		x.versionHeaders(v)
 		x.w.WriteHeader(http.StatusNotModified)
@@ -111,7 +118,7 @@ func (x *exchange) vread() error {
 	if err != nil {
 		return err
 	}
-	return x.version(http.StatusOK, v)
+	return x.given(v)
 }
 
 // changing carries out an interaction under If-Match and If-None-Match.
@@ -189,6 +196,13 @@ func (x *exchange) deleted(v *interaction.Version, err error) error {
 	if v.Number > 0 { // else several were deleted
 		x.w.Header().Set("ETag", v.ETag())
 	}
+	switch x.prefer.want {
+	case wantOutcome:
+		x.applied(x.prefer.returns)
+		return x.body(http.StatusOK, v.Outcome())
+	case wantMinimal:
+		x.applied(x.prefer.returns)
+	}
 	x.w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -209,6 +223,7 @@ func (x *exchange) history() error {
 	if err != nil {
 		return err
 	}
+	x.applied(x.prefer.handling)
 	return x.body(http.StatusOK, body)
 }
 
@@ -257,6 +272,7 @@ func (x *exchange) search(pairs []search.Pair) error {
 	if err != nil {
 		return err
 	}
+	x.applied(x.prefer.handling)
 	return x.body(http.StatusOK, body)
 }
 

@@ -14,6 +14,9 @@ const jsonContentType = "application/json"
 // started answers an operation that goes on behind its request.
 func (x *exchange) started(s *interaction.Started) error {
 	x.w.Header().Set("Content-Location", x.Session.Base+"/"+s.Poll)
+	if x.prefer.async {
+		x.applied("respond-async")
+	}
 	if s.FHIR {
 		return x.body(http.StatusAccepted, s.Body)
 	}

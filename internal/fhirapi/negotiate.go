@@ -84,16 +84,18 @@ func (x *exchange) choose(subject, list string) error {
 	if strings.TrimSpace(list) == "" {
 		return nil
 	}
-	best := 0.0
+	best, place := wanted{byAccept: subject == "Accept"}, 0
 	for part := range strings.SplitSeq(list, ",") {
 		media, params := mediaType(part)
 		f, known := formOf(media)
-		if q := weight(params["q"]); known && rightVersion(params) && q > best {
-			best, x.form = q, f
+		if q := weight(params["q"]); known && rightVersion(params) && q > best.weight {
+			best.weight, best.place, x.form = q, place, f
 		}
+		place++
 	}
+	x.wanted = best
 	switch {
-	case best > 0:
+	case best.weight > 0:
 	case subject == "Accept" && x.readsBinary():
 		x.form = asContent
 	default:
@@ -151,6 +153,9 @@ func (x *exchange) want(types ...string) error {
 	isXML := slices.Contains(xmlTypes, media) && slices.Contains(types, jsonTypes[0])
 	if err != nil || !isXML && !slices.Contains(types, media) || !rightVersion(params) {
 		return &fault.Error{Kind: fault.MediaType, Op: "fhirapi.want", Hint: "send " + types[0]}
+	}
+	if set := params["charset"]; set != "" && !strings.EqualFold(set, "utf-8") && !strings.EqualFold(set, "us-ascii") {
+		return &fault.Error{Kind: fault.MediaType, Op: "fhirapi.want", Hint: "send it in UTF-8"} // R4 http.html#mime-type
 	}
 	if !isXML {
 		return nil

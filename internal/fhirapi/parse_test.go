@@ -44,7 +44,7 @@ func FuzzPrefer(f *testing.F) {
 		if p.want != wantDefault && !strings.Contains(strings.ToLower(header), "return") {
 			t.Errorf("%q gives %v", header, p)
 		}
-		for _, a := range p.applied {
+		for _, a := range []string{p.returns, p.handling} {
 			if !utf8.ValidString(a) || strings.ContainsAny(a, ",;\r\n ") {
 				t.Errorf("%q would be written as %q", header, a)
 			}

@@ -8,10 +8,11 @@ import (
 // preference is the Prefer header (R4 http.html#ops; RFC 7240).
 type preference struct {
 	want    want
-	lenient bool     // handling=lenient
-	strict  bool     // handling=strict
-	async   bool     // respond-async: applied where there is something to do later
-	applied []string // for Preference-Applied
+	lenient bool // handling=lenient
+	strict  bool // handling=strict
+	async   bool // respond-async
+
+	returns, handling string // as the client wrote them, for Preference-Applied
 }
 
 // want is what a write gives back.
@@ -26,21 +27,38 @@ const (
 
 // preferences are those that are understood; of contradicting ones the first
 // counts (RFC 7240 section 2). Others are passed over, as the RFC has it.
-var preferences = map[string]func(*preference) bool{
-	"return=minimal":          func(p *preference) bool { return p.returns(wantMinimal) },
-	"return=representation":   func(p *preference) bool { return p.returns(wantResource) },
-	"return=operationoutcome": func(p *preference) bool { return p.returns(wantOutcome) },
-	"handling=lenient":        func(p *preference) bool { p.lenient = !p.strict; return p.lenient },
-	"respond-async":           func(p *preference) bool { p.async = true; return false },
-	"handling=strict":         func(p *preference) bool { p.strict = !p.lenient; return p.strict },
+var preferences = map[string]func(p *preference, text string){
+	"return=minimal":          func(p *preference, text string) { p.give(wantMinimal, text) },
+	"return=representation":   func(p *preference, text string) { p.give(wantResource, text) },
+	"return=operationoutcome": func(p *preference, text string) { p.give(wantOutcome, text) },
+	"handling=lenient":        func(p *preference, text string) { p.handle(&p.lenient, text) },
+	"handling=strict":         func(p *preference, text string) { p.handle(&p.strict, text) },
+	"respond-async":           func(p *preference, _ string) { p.async = true },
 }
 
-func (p *preference) returns(w want) bool {
-	first := p.want == wantDefault
-	if first {
-		p.want = w
+func (p *preference) give(w want, text string) {
+	if p.want == wantDefault {
+		p.want, p.returns = w, text
 	}
-	return first
+}
+
+func (p *preference) handle(how *bool, text string) {
+	if p.handling == "" {
+		*how, p.handling = true, text
+	}
+}
+
+// applied tells the client of a preference that its answer follows (RFC 7240
+// section 3); empty is none.
+func (x *exchange) applied(text string) {
+	if text == "" {
+		return
+	}
+	h := x.w.Header()
+	if before := h.Get("Preference-Applied"); before != "" {
+		text = before + ", " + text
+	}
+	h.Set("Preference-Applied", text)
 }
 
 func readPrefer(h http.Header) preference {
@@ -48,8 +66,8 @@ func readPrefer(h http.Header) preference {
 	for _, line := range h.Values("Prefer") {
 		for part := range strings.FieldsFuncSeq(line, func(r rune) bool { return r == ',' || r == ';' }) {
 			part = strings.Join(strings.Fields(strings.ReplaceAll(part, `"`, "")), "")
-			if apply, known := preferences[strings.ToLower(part)]; known && apply(&p) {
-				p.applied = append(p.applied, part)
+			if apply, known := preferences[strings.ToLower(part)]; known {
+				apply(&p, part)
 			}
 		}
 	}

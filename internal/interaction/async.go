@@ -52,6 +52,7 @@ type task struct {
 	Level     validate.Level  `json:",omitempty"`
 	Lenient   bool            `json:",omitempty"`
 	Whole     bool            `json:",omitempty"`
+	Outcomes  bool            `json:",omitempty"`
 	Entries   []taskEntry     `json:",omitempty"` // COMMITTED: what was written
 	Status    int             `json:",omitempty"` // ENDED: the HTTP status
 	Answer    json.RawMessage `json:",omitempty"` // ENDED: transaction-response or OperationOutcome
@@ -81,7 +82,7 @@ func (s *Session) Async(ctx context.Context, body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t := task{State: TransactionSubmitted, Submitted: s.Clock(), Level: s.Level, Lenient: s.Lenient, Whole: s.Whole}
+	t := task{State: TransactionSubmitted, Submitted: s.Clock(), Level: s.Level, Lenient: s.Lenient, Whole: s.Whole, Outcomes: s.Outcomes}
 	key := plan.Key{Type: TypeTransaction, ID: id}
 	op, err := taskOp(key, t, store.Condition{Kind: store.Never})
 	if err != nil {
@@ -100,7 +101,7 @@ func (s *Session) Async(ctx context.Context, body []byte) (string, error) {
 
 // checkAsync refuses at once what could never be carried out.
 func (s *Session) checkAsync(ctx context.Context, body []byte) error {
-	doc, items, err := openBundle(body)
+	doc, items, err := s.openBundle(body)
 	if err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (s *Session) checkAsync(ctx context.Context, body []byte) error {
 	if err := limitEntries(items, s.Rules.Entries.Async, ""); err != nil {
 		return err
 	}
-	entries, err := s.readEntries(items)
+	entries, err := s.readTransaction(items)
 	if err != nil || s.Validator == nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (s *Session) RunTransaction(ctx context.Context, id string) error {
 		return err
 	}
 	run := *s
-	run.Level, run.Lenient, run.Whole = t.Level, t.Lenient, t.Whole
+	run.Level, run.Lenient, run.Whole, run.Outcomes = t.Level, t.Lenient, t.Whole, t.Outcomes
 	if run.Touched == nil {
 		run.Touched = func(audit.Target) {}
 	}
@@ -272,7 +273,7 @@ func (s *Session) sent(ctx context.Context, id string) (*fhir.Document, fhir.Nod
 	if err != nil {
 		return nil, fhir.Node{}, fault.New(fault.Internal, "interaction.sent", "the bundle of transaction %s: %v", id, err)
 	}
-	return openBundle(rec.Body)
+	return s.openBundle(rec.Body)
 }
 
 // forgetPage is how many transactions ForgetTransactions reads at a time.
@@ -353,7 +354,7 @@ func (s *Session) recovered(ctx context.Context, t task, rec store.Record) (*Bun
 			answers[e.at] = failedEntry(err)
 		}
 	}
-	return respond("transaction-response", answers), nil
+	return s.respond("transaction-response", answers), nil
 }
 
 func (s *Session) recoveredEntry(ctx context.Context, view store.View, e taskEntry, at time.Time) (fhir.BundleEntry, error) {

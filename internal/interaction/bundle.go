@@ -5,10 +5,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // MaxEntries bounds the entries of a batch or transaction. HealthLake takes 100
@@ -43,6 +46,7 @@ type entry struct {
 	target     target
 	match      Match
 	noneTag    string          // If-None-Match of a GET
+	unchanged  time.Time       // If-Modified-Since of a GET: what did not change up to then, exclusive; zero for none
 	none       string          // ifNoneExist
 	operations PatchBody       // of a PATCH
 	absent     bool            // conditional PUT with an id in the body: the id must be free
@@ -53,6 +57,7 @@ type entry struct {
 type target struct {
 	typ, id, version string
 	history          bool   // …/_history without a version
+	operation        string // $name, of the level that typ and id say
 	in               string // with id: the compartment's type; typ is "*" or the type searched
 	query            string
 }
@@ -67,7 +72,7 @@ type BundleAnswer struct {
 
 // Bundle carries out a batch or transaction (R4 http.html#transaction).
 func (s *Session) Bundle(ctx context.Context, body []byte) (*BundleAnswer, error) {
-	doc, items, err := openBundle(body)
+	doc, items, err := s.openBundle(body)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +98,7 @@ func (s *Session) later() string {
 }
 
 // openBundle parses a batch or transaction and gives its entries.
-func openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
+func (s *Session) openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
 	doc, err := fhir.ParseLimits(body, bundleLimits)
 	if err != nil {
 		return nil, fhir.Node{}, err
@@ -106,9 +111,40 @@ func openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
 		err = &fault.Error{Kind: fault.Invalid, Op: "interaction.Bundle", Subject: "Bundle.type",
 			Detail: "only batch and transaction are carried out", Hint: "POST other bundles to Bundle to store them"}
 	default:
-		err = limitEntries(items, MaxEntries, "")
+		err = keep(limitEntries(items, MaxEntries, ""), s.known(doc.Root(), "Bundle", "Bundle"))
 	}
 	return doc, items, err
+}
+
+// known refuses members that R4 does not know where what is asked for is said:
+// a misspelt ifNoneExist would be passed over. At the level minimal they are.
+func (s *Session) known(n fhir.Node, typ, place string) error {
+	if s.Level == validate.Minimal {
+		return nil
+	}
+	for name, member := range n.Members() {
+		if _, known := r4.Element(typ, strings.TrimPrefix(name, "_")); known || name == "resourceType" {
+			continue
+		}
+		line, col := member.Position()
+		at := place + "." + cutText(name)
+		return &fault.Error{Kind: fault.Invalid, Op: "interaction.known", Subject: at, Detail: "it is no element of R4", Place: []fault.Issue{{
+			Code: "structure", Detail: "Unrecognised property '@" + cutText(name) + "'", Expression: at, Line: line, Col: col,
+		}}}
+	}
+	return nil
+}
+
+// readTransaction takes the entries of a transaction apart.
+func (s *Session) readTransaction(items fhir.Node) ([]*entry, error) {
+	entries, err := s.readEntries(items)
+	for _, e := range entries {
+		if e.target.operation != "" && !e.isRead() {
+			return nil, e.in(&fault.Error{Kind: fault.NotSupported, Op: "interaction.readTransaction", Subject: e.target.operation,
+				Detail: "operations are called by POST in batches only"})
+		}
+	}
+	return entries, err
 }
 
 // readEntries takes all entries apart.
@@ -134,16 +170,18 @@ func (s *Session) readEntry(at int, n fhir.Node) (*entry, error) {
 	if !request.Exists() {
 		return e, e.invalid("request", "it is missing")
 	}
-	if err := s.readURL(e, request.Get("url").Text()); err != nil {
-		return e, err
+	err := keep(s.known(n, "Bundle.entry", e.place()), s.known(request, "Bundle.entry.request", e.place()+".request"))
+	for _, step := range []func() error{
+		func() error { return s.readURL(e, request.Get("url").Text()) },
+		func() error { return e.readMatch(request) },
+		e.check,
+		func() error { return s.permitted(e) },
+	} {
+		if err == nil {
+			err = step()
+		}
 	}
-	if err := e.readMatch(request); err != nil {
-		return e, err
-	}
-	if err := e.check(); err != nil {
-		return e, err
-	}
-	return e, s.permitted(e)
+	return e, err
 }
 
 func (e *entry) invalid(member, detail string) error {
@@ -161,6 +199,12 @@ func (s *Session) readURL(e *entry, raw string) error {
 	parts := strings.Split(path, "/")
 	e.target = target{query: query}
 	t := &e.target
+	if last := parts[len(parts)-1]; strings.HasPrefix(last, "$") {
+		t.operation, parts = last, parts[:len(parts)-1]
+		if path = strings.Join(parts, "/"); len(parts) == 0 {
+			return nil
+		}
+	}
 	switch last := parts[len(parts)-1]; {
 	case path == "_history":
 		t.history = true
@@ -195,12 +239,22 @@ func (e *entry) readMatch(request fhir.Node) error {
 		return e.in(err)
 	}
 	e.match = m
+	if since := request.Get("ifModifiedSince").Text(); since != "" {
+		at, _, err := fhir.ParseSearchDate(since)
+		if err != nil {
+			return e.invalid("request.ifModifiedSince", "not an instant")
+		}
+		e.unchanged = time.UnixMilli(at.High)
+	}
 	return nil
 }
 
 // check holds method, url and resource against each other.
 func (e *entry) check() error {
 	t := e.target
+	if strings.Contains(e.fullURL, "/_history/") { // R4 bundle.html, bdl-8
+		return e.invalid("fullUrl", "it names a version")
+	}
 	switch e.method {
 	case "GET", "HEAD":
 		return nil
@@ -208,7 +262,10 @@ func (e *entry) check() error {
 	default:
 		return e.invalid("request.method", "not one of GET, HEAD, POST, PUT, PATCH, DELETE")
 	}
-	if t.history || t.version != "" || t.in != "" {
+	if e.method == "POST" && t.operation != "" {
+		return nil
+	}
+	if t.history || t.version != "" || t.in != "" || t.operation != "" {
 		return e.invalid("request.url", "nothing can be written there")
 	}
 	if e.method == "POST" {
@@ -238,7 +295,7 @@ func (e *entry) checkResource() error {
 	return e.in(checkType(e.resource, e.target.typ))
 }
 
-// get carries out a GET entry.
+// get carries out an entry that reads, or an operation.
 func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 	t := e.target
 	pairs, err := search.ParsePairs(t.query)
@@ -254,12 +311,8 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 		body, err = s.History(ctx, HistoryRequest{Type: t.typ, ID: t.id, Pairs: pairs})
 	case t.version != "":
 		v, err = s.Vread(ctx, t.typ, t.id, t.version)
-	case t.in != "" && strings.HasPrefix(t.typ, "$"):
-		req := OperationRequest{Type: t.in, ID: t.id, Pairs: pairs}
-		if o, ok := FindOperation(req.level(), req.Type, t.typ); ok && o.Start != nil {
-			return fhir.BundleEntry{}, fault.New(fault.NotSupported, "interaction.get", "%s is not carried out in bundles", o.Name)
-		}
-		body, _, err = s.Operate(ctx, t.typ, req)
+	case t.operation != "":
+		body, err = s.call(ctx, e, pairs)
 	case t.id != "" && t.in == "":
 		v, err = s.Read(ctx, t.typ, t.id)
 	default:
@@ -268,10 +321,24 @@ func (s *Session) get(ctx context.Context, e *entry) (fhir.BundleEntry, error) {
 	if err != nil {
 		return fhir.BundleEntry{}, err
 	}
-	if v == nil {
-		return fhir.BundleEntry{Resource: body, Response: &fhir.BundleResponse{Status: "200 OK"}}, nil
+	if v != nil {
+		return s.gotEntry(e, v), nil
 	}
-	return s.gotEntry(e, v), nil
+	if e.method == "HEAD" {
+		body = nil
+	}
+	return fhir.BundleEntry{Resource: body, Response: &fhir.BundleResponse{Status: "200 OK"}}, nil
+}
+
+// call carries out the operation that an entry names: its resource is the body.
+func (s *Session) call(ctx context.Context, e *entry, pairs []search.Pair) ([]byte, error) {
+	t := e.target
+	req := OperationRequest{Type: t.typ, ID: t.id, Pairs: pairs, Body: e.resource.Raw(), Post: e.method == "POST"}
+	if o, ok := FindOperation(req.level(), req.Type, t.operation); ok && o.Start != nil {
+		return nil, fault.New(fault.NotSupported, "interaction.call", "%s is not carried out in bundles", o.Name)
+	}
+	body, _, err := s.Operate(ctx, t.operation, req)
+	return body, err
 }
 
 // search is the search that a URL asks for.
@@ -291,18 +358,20 @@ func (s *Session) gotEntry(e *entry, v *Version) fhir.BundleEntry {
 		FullURL:  s.Base + "/" + v.Type + "/" + v.ID,
 		Response: &fhir.BundleResponse{Status: "200 OK", ETag: v.ETag(), LastModified: v.Updated},
 	}
-	if seen, err := ParseETag(e.noneTag); err == nil && seen == v.Number {
+	seen, err := ParseETag(e.noneTag)
+	switch {
+	case err == nil && seen == v.Number, e.noneTag == "" && v.Updated.Before(e.unchanged):
 		out.Response.Status = "304 Not Modified"
-		return out
+	case e.method != "HEAD":
+		out.Resource = v.Resource()
 	}
-	out.Resource = v.Resource()
 	return out
 }
 
 // wroteEntry is the response entry of a write.
 func (s *Session) wroteEntry(v *Version) (e fhir.BundleEntry) {
 	status := "200 OK"
-	if s.Flawed(v) {
+	if s.Flawed(v) || s.Outcomes {
 		defer func() { e.Response.Outcome = v.Outcome() }()
 	}
 	switch {

@@ -1,7 +1,5 @@
 package interaction
 
-import "strings"
-
 // The IAM actions that entries of bundles stand for (Service Authorization
 // Reference, AWS HealthLake), the same as those of the requests that they spell.
 const (
@@ -29,6 +27,9 @@ func (s *Session) permitted(e *entry) error {
 
 // action is the IAM action of an entry.
 func (e *entry) action() string {
+	if e.target.operation != "" {
+		return e.target.operationAction(e.method)
+	}
 	switch e.method {
 	case "POST":
 		return actionCreate
@@ -51,14 +52,23 @@ func (t target) readAction() string {
 		return t.historyAction()
 	case t.version != "":
 		return actionVread
-	case strings.HasPrefix(t.typ, "$"):
-		if o, ok := FindOperation(OnInstance, t.in, t.typ); ok {
-			return o.Action
-		}
 	case t.id != "" && t.in == "":
 		return actionRead
 	}
 	return actionSearch
+}
+
+// operationAction is the action of an operation; one that is not offered is
+// refused as such later.
+func (t target) operationAction(method string) string {
+	o, ok := FindOperation(OperationRequest{Type: t.typ, ID: t.id}.level(), t.typ, t.operation)
+	switch {
+	case !ok:
+		return actionSearch
+	case method == "POST" && o.PostAction != "":
+		return o.PostAction
+	}
+	return o.Action
 }
 
 func (t target) historyAction() string {

@@ -3,6 +3,7 @@ package interaction
 import (
 	"context"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -34,6 +35,9 @@ func (s *Session) History(ctx context.Context, req HistoryRequest) ([]byte, erro
 	token, pairs, err := s.followed(req.path(), req.Pairs)
 	if err != nil {
 		return nil, err
+	}
+	if s.Lenient {
+		pairs = slices.DeleteFunc(pairs, func(p search.Pair) bool { return !slices.Contains(historyParameters, p.Name) })
 	}
 	asked, err := s.historyQuery(req, pairs)
 	if err != nil {
@@ -106,6 +110,9 @@ func (s *Session) historyScope(q *store.HistoryQuery, req HistoryRequest) error 
 	}
 	return nil
 }
+
+// historyParameters are what a history takes.
+var historyParameters = []string{"_count", "_since", "_at", "_sort", "_format", "_pretty"}
 
 func (s *Session) historyParameter(q *store.HistoryQuery, p search.Pair) (err error) {
 	switch p.Name {

@@ -55,7 +55,23 @@ func (t *txn) take(w *write) error {
 		return w.invalid("fullUrl", "another entry has the same")
 	}
 	t.ids[w.fullURL] = to
+	t.noteVersion(w, to)
 	return nil
+}
+
+// noteVersion has references to the version that the entry's resource says it
+// is, Type/id/_history/n below the fullUrl's base, lead where it goes (R4
+// bundle.html#references): to the first version of what is made, and else to the
+// resource, whose next version has no number yet.
+func (t *txn) noteVersion(w *write, to string) {
+	version := w.resource.Get("meta").Get("versionId").Text()
+	if version == "" || baseOf(w.fullURL) == "" {
+		return
+	}
+	if w.method == "POST" && !w.found {
+		to += "/_history/1"
+	}
+	t.ids[w.fullURL+"/_history/"+version] = to
 }
 
 // resolve finds the identity of one entry.

@@ -74,6 +74,7 @@ type Session struct {
 	Later        Later       // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements   *Statements // keeps capability statements between sessions; nil: they are made each time
 	Whole        bool        // Prefer: return=representation for the entries of bundles
+	Outcomes     bool        // Prefer: return=OperationOutcome for the entries of bundles
 	// Forbids says whether an IAM action is denied to whoever asks, though the
 	// request as a whole is allowed; nil denies none.
 	Forbids func(action string) error

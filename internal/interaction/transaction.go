@@ -25,7 +25,7 @@ import (
 //
 // DESIGN.md tells the path and why.
 func (s *Session) transaction(ctx context.Context, items fhir.Node) (*BundleAnswer, error) {
-	entries, err := s.readEntries(items)
+	entries, err := s.readTransaction(items)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (s *Session) transaction(ctx context.Context, items fhir.Node) (*BundleAnsw
 		if err != nil {
 			return nil, err
 		}
-		return respond("transaction-response", answers), nil
+		return s.respond("transaction-response", answers), nil
 	}
 	return nil, raced()
 }
@@ -127,7 +127,7 @@ func (t *txn) tryReads(ctx context.Context, entries []*entry) error {
 
 // readKey is the resource whose current version an entry reads.
 func (t *txn) readKey(e *entry) (plan.Key, bool) {
-	if e.target.id == "" || e.target.version != "" || e.target.history || e.target.in != "" {
+	if t := e.target; t.id == "" || t.version != "" || t.history || t.in != "" || t.operation != "" {
 		return plan.Key{}, false
 	}
 	key, err := t.key(e.target.typ, e.target.id)
@@ -261,7 +261,9 @@ func (e *entry) in(err error) error {
 		f.Subject = strings.TrimSuffix(e.place()+": "+f.Subject, ": ")
 	}
 	if len(f.Place) == 0 {
-		f.Place = []fault.Issue{{Kind: f.Kind, Detail: f.Message(), Expression: e.place()}}
+		plain := f // the hint is told with the first place
+		plain.Hint = ""
+		f.Place = []fault.Issue{{Kind: f.Kind, Detail: plain.Message(), Expression: e.place()}}
 	} else {
 		f.Place = slices.Clone(f.Place)
 		for i := range f.Place {

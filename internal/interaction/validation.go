@@ -58,8 +58,21 @@ func outcomeOf(issues []fault.Issue) []byte {
 	return fhir.Outcome(&fault.Error{Kind: fault.Invalid, Place: issues})
 }
 
-// Outcome is what was found in the version's resource when it was written.
-func (v *Version) Outcome() []byte { return outcomeOf(v.Issues) }
+// Outcome is what was found in the version's resource when it was written or,
+// when there was nothing, that it was.
+func (v *Version) Outcome() []byte {
+	if len(v.Issues) > 0 {
+		return outcomeOf(v.Issues)
+	}
+	done := v.Type + ": what matches is deleted" // of several at once
+	switch {
+	case !v.Deleted:
+		done = v.Location() + " is stored"
+	case v.Number > 0:
+		done = v.Type + "/" + v.ID + " is deleted"
+	}
+	return fhir.AppendOutcome(nil, fhir.OutcomeIssue{Severity: "information", Code: "informational", Diagnostics: done})
+}
 
 // issueExtensions are the marks a resource carries.
 func issueExtensions(root fhir.Node) func(yield func(fhir.Node) bool) {
