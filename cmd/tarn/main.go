@@ -8,6 +8,7 @@
 //	tarn key create|list|…            the built-in key management service
 //	tarn backup, tarn restore         backups, and stores made of them
 //	tarn check, tarn compact          look stores through; put their files into order
+//	tarn explain                      how a search is understood and carried out
 //	tarn iam user|key|role|policy …   who may do what
 //	tarn proxy                        signs for tools that cannot
 //	tarn credentials                  the root's access key
@@ -38,6 +39,7 @@ type cli struct {
 	Backup      backupCommand      `cmd:"" help:"Bring a data store's backup up to date."`
 	Restore     restoreCommand     `cmd:"" help:"Make a new data store of a backup, at any moment of its retention."`
 	Check       checkCommand       `cmd:"" help:"Look data stores through, and mend what can be derived."`
+	Explain     explainCommand     `cmd:"" help:"Show how a search is understood and carried out."`
 	Compact     compactCommand     `cmd:"" help:"Put a data store's files into order, while it serves."`
 	IAM         iamCommand         `cmd:"" name:"iam" help:"Keep users, access keys, roles and policies."`
 	Proxy       proxyCommand       `cmd:"" help:"Sign on loopback for tools that cannot."`

@@ -67,6 +67,10 @@ type serveCommand struct {
 	StoreBurst   int     `help:"Requests at once to one data store." default:"100000" env:"TARN_STORE_BURST"`
 	quotaFlags
 
+	SearchTime time.Duration `help:"How long one search may take; longer ones are refused as too costly; 0: no limit." default:"30s" env:"TARN_SEARCH_TIME"`
+	SearchRows int64         `help:"How many index rows and versions one search may look at." default:"50000000" env:"TARN_SEARCH_ROWS"`
+	SlowSearch time.Duration `help:"Log searches that take so long or longer, by their shape and without values; 0: none." default:"1s" env:"TARN_SLOW_SEARCH"`
+
 	LogFormat string `help:"Form of the log: ${enum}." enum:"text,json" default:"text" env:"TARN_LOG_FORMAT"`
 	LogLevel  string `help:"Least level that is logged: ${enum}." enum:"debug,info,warn,error" default:"info" env:"TARN_LOG_LEVEL"`
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/seal/awskms"
@@ -135,6 +136,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 			Jobs: queue, Imports: imports, Exports: shared.exports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: metrics(shared.parameters, queue), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+		Searches: interaction.SearchLimits{Time: c.SearchTime, Rows: c.SearchRows}, SlowSearch: c.SlowSearch,
 		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})
 	if err := queue.Start(ctx); err != nil {

@@ -42,7 +42,10 @@ type server struct {
 	jobs    interaction.Jobs
 	exports interaction.Exports
 	rules   interaction.Rules
-	check   bool // whether what is written is validated, at the level strict
+	limits  interaction.SearchLimits
+	slow    func(interaction.SlowSearch)
+	clock   func() time.Time // nil: it stands
+	check   bool             // whether what is written is validated, at the level strict
 	ids     atomic.Int64
 	pages   *seal.Box
 
@@ -112,12 +115,19 @@ func (s *server) session() *interaction.Session {
 
 var statements = &interaction.Statements{}
 
+// slowFrom is from when on the tests' searches are slow.
+const slowFrom = 100 * time.Millisecond
+
 func (s *server) bare() *interaction.Session {
+	clock := s.clock
+	if clock == nil {
+		clock = func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
+	}
 	return &interaction.Session{
 		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
 		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Jobs: s.jobs, Exports: s.exports, Rules: s.rules,
-		Clock: func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) },
+		Clock: clock, Limits: s.limits, Slow: s.slow, SlowFrom: slowFrom,
 		NewID: func() (string, error) {
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)), nil
 		},

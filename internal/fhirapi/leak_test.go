@@ -247,6 +247,8 @@ var special = []ask{
 	{"GET", "/Organization?_has:Patient:organization:_has:Observation:subject:code=c-SECRET", "", ""}, {"GET", "/Practitioner?_has:Observation:performer:_tag=SECRET", "", ""},
 	{"GET", "/Practitioner?_has:Patient:general-practitioner:_id=b", "", ""}, {"GET", "/Location?_has:Encounter:location:_id=e-b", "", ""}, {"GET", "/Location?_revinclude=Encounter:location", "", ""},
 	{"GET", "/?_type=Patient,Observation,Condition", "", ""}, {"GET", "/?_id=b", "", ""}, {"GET", "/?_lastUpdated=gt2020&_summary=count", "", ""}, {"GET", "/?_tag=SECRET", "", ""},
+	{"GET", "/Observation?_explain=true&subject.family=SECRET", "", ""}, {"GET", "/Observation?_explain=true&status=final&_sort=-date&_count=1", "", ""}, {"GET", "/?_explain=true&_id=b", "", ""},
+	{"GET", "/Patient/a/Observation?_explain=true&status=final", "", ""}, {"GET", "/Organization?_explain=true&_has:Patient:organization:family=SECRET", "", ""},
 	{"GET", "/_history?_count=3", "", ""}, {"GET", "/_history?_since=2020", "", ""}, {"GET", "/_history?_sort=_lastUpdated", "", ""}, {"GET", "/Observation/_history?_at=2026", "", ""}, {"GET", "/Patient/_history?_count=0", "", ""},
 	{"GET", "/Patient/b/_history/2", "", ""}, {"GET", "/Patient/b/_history/9", "", ""}, {"GET", "/Observation/gone-b", "", ""}, {"GET", "/Observation/gone-b/_history", "", ""}, {"GET", "/Observation/gone-b/_history/1", "", ""},
 	{"HEAD", "/Patient/b", "", ""}, {"GET", "/Patient/b", "", `If-None-Match: W/"2"`}, {"GET", "/Patient/b", "", "If-Modified-Since: Fri, 01 Jan 2027 00:00:00 GMT"}, {"GET", "/Patient/b?_summary=true", "", ""},

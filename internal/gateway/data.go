@@ -70,6 +70,10 @@ func (g *Gateway) serveStore(x *exchange, id, rest string, body []byte, narrow f
 	if err != nil {
 		return err
 	}
+	session.Limits = g.Searches
+	if session.SlowFrom = g.SlowSearch; g.SlowSearch > 0 {
+		session.Slow = func(slow interaction.SlowSearch) { g.slow(x, slow) }
+	}
 	if x.asked.Action != "" { // the policy has a say: not of tokens that name no role
 		session.Forbids = func(action string) error { return g.unless(x, action) }
 	}
@@ -91,6 +95,12 @@ func (g *Gateway) throttle(x *exchange, id string, body []byte) error {
 		call.Units = fhirapi.WriteUnits(x.r, x.action, body)
 	}
 	return g.Limiter.Take(call, x.began)
+}
+
+// slow logs a search that took long: by its shape, which holds no value of the
+// client's.
+func (g *Gateway) slow(x *exchange, s interaction.SlowSearch) {
+	g.Log.Warn("slow search", "request", x.id, "datastore", x.datastore, "shape", s.Shape, "took", s.Took, "found", s.Found, "refused", s.Refused)
 }
 
 // admitData verifies who asks; discovery is public unless the operator wants a

@@ -36,6 +36,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/sigv4"
 	"github.com/tarn-fhir/tarn/internal/throttle"
 )
@@ -70,6 +71,10 @@ type Options struct {
 	Roles   Roles
 	// DevIDP is the authorization server for development; nil: there is none.
 	DevIDP http.Handler
+	// Searches bound each search; one that takes SlowSearch or longer is logged by
+	// its shape, 0: none is.
+	Searches   interaction.SearchLimits
+	SlowSearch time.Duration
 	// Endpoint is a data store's URL as the audience of its tokens names it.
 	Endpoint func(id string) string
 }

@@ -66,7 +66,7 @@ func (s *Session) hop(ctx context.Context, view store.View, inc search.Include, 
 	}
 	var found []store.Record
 	for _, p := range plans {
-		p.Limit, p.Work = maxIncluded+1, maxSearchWork
+		p.Limit, p.Work = maxIncluded+1, s.Limits.rows()
 		page, err := view.Search(ctx, p)
 		if err != nil {
 			return nil, err

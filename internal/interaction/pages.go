@@ -47,6 +47,9 @@ func (s *Session) seal(t pageToken) (string, error) {
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "interaction.seal", err)
 	}
+	for len(raw)%tokenStep != 0 {
+		raw = append(raw, ' ')
+	}
 	sealed, err := s.Pages.Seal(raw, []byte(s.StoreID))
 	if err != nil {
 		return "", err
@@ -58,6 +61,10 @@ func (s *Session) seal(t pageToken) (string, error) {
 	}
 	return text, nil
 }
+
+// tokenStep is the step in which tokens grow, in bytes before they are sealed: a
+// length to the byte would tell how many rows and commits a store has.
+const tokenStep = 256
 
 // maxToken bounds a page token's text in bytes: it travels in a URL.
 const maxToken = 64 << 10

@@ -14,10 +14,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// maxSearchWork bounds the rows one search may look at; beyond it the answer is
-// a too-costly outcome, never a short list.
-const maxSearchWork = 50_000_000
-
 // SearchRequest is a search over types (none: all), as it came.
 type SearchRequest struct {
 	Types []string
@@ -41,7 +37,8 @@ func (r SearchRequest) path() string {
 }
 
 // Search finds resources and gives a searchset Bundle (R4 search.html,
-// http.html#search). All pages of one search look at the same moment.
+// http.html#search). All pages of one search look at the same moment. It is held
+// to the session's Limits.
 func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error) {
 	token, pairs, err := s.followed(req.path(), req.Pairs)
 	if err != nil {
@@ -52,6 +49,17 @@ func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error)
 		return nil, err
 	}
 	token.Query = q.Self()
+	w := s.watch(q)
+	bounded, cancel := s.Limits.within(ctx)
+	defer cancel()
+	answer, err := s.answer(bounded, q, token, w)
+	err = s.Limits.reached(ctx, err)
+	w.end(err)
+	return answer, err
+}
+
+// answer carries a search out.
+func (s *Session) answer(ctx context.Context, q *search.Query, token pageToken, w *watch) ([]byte, error) {
 	view, err := s.Store.View(ctx, token.Moment)
 	if err != nil {
 		return nil, err
@@ -61,17 +69,41 @@ func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	asked.After, asked.Work = token.After, maxSearchWork
+	asked.After, asked.Work = token.After, s.Limits.rows()
 	token.Moment = view.Moment()
 	page, err := view.Search(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
+	if asked.Total == plan.TotalEstimate && asked.After == nil && page.Next == nil && asked.Limit > 0 {
+		page.Total = int64(len(page.Records)) // all of them are here
+	}
 	included, err := s.include(ctx, view, q, page.Records)
 	if err != nil {
 		return nil, err
 	}
-	return s.searchset(q, token, page, included)
+	w.found = len(page.Records) + len(included)
+	outcomes, err := s.outcomes(ctx, view, q, asked)
+	if err != nil {
+		return nil, err
+	}
+	return s.searchset(q, token, page, included, outcomes)
+}
+
+// outcomes are what a searchset tells beside what was found.
+func (s *Session) outcomes(ctx context.Context, view store.View, q *search.Query, asked *plan.Plan) ([][]byte, error) {
+	var all [][]byte
+	if q.Explain {
+		told, err := s.explained(ctx, view, q, asked)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, told)
+	}
+	if len(q.Ignored) > 0 {
+		all = append(all, ignoredOutcome(q.Ignored))
+	}
+	return all, nil
 }
 
 // followed opens the page token among the parameters, if there is one: then the
@@ -125,7 +157,7 @@ func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, 
 }
 
 // searchset renders one page.
-func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, included []store.Record) ([]byte, error) {
+func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, included []store.Record, outcomes [][]byte) ([]byte, error) {
 	w := fhir.NewBundle(nil, "searchset")
 	if page.Total >= 0 {
 		w.Total(uint64(page.Total))
@@ -143,8 +175,8 @@ func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, i
 			return nil, err
 		}
 	}
-	if len(q.Ignored) > 0 {
-		w.Entry(fhir.BundleEntry{Resource: ignoredOutcome(q.Ignored), Mode: "outcome"})
+	for _, outcome := range outcomes {
+		w.Entry(fhir.BundleEntry{Resource: outcome, Mode: "outcome"})
 	}
 	return w.Finish(), nil
 }

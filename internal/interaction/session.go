@@ -69,12 +69,16 @@ type Session struct {
 	Touched      func(audit.Target)     // told of every resource given out or changed
 	Lenient      bool                   // Prefer: handling=lenient
 	Rules        Rules
-	Exports      Exports     // carries out exports; nil: $export is refused
-	Jobs         Jobs        // carries out bulk jobs; nil: the operations that need it are refused
-	Later        Later       // carries out asynchronous transactions; nil: respond-async is passed over
-	Statements   *Statements // keeps capability statements between sessions; nil: they are made each time
-	Whole        bool        // Prefer: return=representation for the entries of bundles
-	Outcomes     bool        // Prefer: return=OperationOutcome for the entries of bundles
+	Limits       SearchLimits
+	// Slow is told of searches that took SlowFrom or longer; nil: nobody is.
+	Slow       func(SlowSearch)
+	SlowFrom   time.Duration
+	Exports    Exports     // carries out exports; nil: $export is refused
+	Jobs       Jobs        // carries out bulk jobs; nil: the operations that need it are refused
+	Later      Later       // carries out asynchronous transactions; nil: respond-async is passed over
+	Statements *Statements // keeps capability statements between sessions; nil: they are made each time
+	Whole      bool        // Prefer: return=representation for the entries of bundles
+	Outcomes   bool        // Prefer: return=OperationOutcome for the entries of bundles
 	// Forbids says whether an IAM action is denied to whoever asks, though the
 	// request as a whole is allowed; nil denies none.
 	Forbids func(action string) error

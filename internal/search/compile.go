@@ -47,6 +47,9 @@ func (q *Query) Compile(env Env) (*plan.Plan, error) {
 	if q.Summary == SummaryCount || q.Count == 0 {
 		p.Limit, p.Total = 0, plan.TotalExact
 	}
+	if p.Total == plan.TotalEstimate && !env.Grant.Unbounded() {
+		p.Total = plan.TotalExact // an engine's estimate tells of what the grant hides
+	}
 	for i, t := range q.Types {
 		where, err := c.all(q, i)
 		if err != nil {

@@ -48,7 +48,9 @@ func (p *parser) pretty(pair Pair) (err error) {
 }
 
 func (p *parser) explain(pair Pair) (err error) {
-	p.q.Explain, err = boolean(pair)
+	if p.q.Explain, err = boolean(pair); err == nil {
+		p.q.understand(pair.Name, pair.Value)
+	}
 	return err
 }
 

@@ -3,7 +3,6 @@ package search
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -27,22 +26,6 @@ func (q *Query) Shape(reg Registry) string {
 		parts = append(parts, s.cond(clause.On[0].Cond))
 	}
 	return s.types(q.Types) + "?" + strings.Join(append(parts, s.results(q)...), "&")
-}
-
-// Explanation is what _explain tells of a query: its shape, and how the engine
-// carries it out (store.Explainer), with names for its numbers of types. It holds
-// no values.
-func (q *Query) Explanation(reg Registry, engine string) string {
-	lines := strings.Split(engine, "\n")
-	for i, line := range lines {
-		if rest, ok := strings.CutPrefix(line, "type "); ok {
-			number, more, _ := strings.Cut(rest, ":")
-			if n, err := strconv.ParseUint(number, 10, 16); err == nil {
-				lines[i] = reg.Name(plan.Type(n)) + ":" + more
-			}
-		}
-	}
-	return "understood " + q.Shape(reg) + "\n" + strings.Join(lines, "\n")
 }
 
 // maxShapeTypes is how many types a shape names.

@@ -1,9 +1,11 @@
 package search_test
 
 import (
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tarn-fhir/tarn/internal/search"
+	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
 // secret stands in every value: no shape may show it.
@@ -42,16 +44,29 @@ func TestShape(t *testing.T) {
 	}
 }
 
-func TestExplanation(t *testing.T) {
-	q, err := parse("Patient?name=" + secret)
+func TestPartsAreTheClauses(t *testing.T) {
+	q, err := parse("Patient/" + secret + "/Observation?code=" + secret + "&date=ge2010&_sort=date")
 	if err != nil {
 		t.Fatal(err)
 	}
-	patient, _ := registry.Type("Patient")
-	engine := "order c, limit 20\ntype " + strconv.Itoa(int(patient)) + ": at most 7\n  range, by index: at most 7\nmatches 3, rows looked at 9\n"
-	got := q.Explanation(registry, engine)
-	want := "understood Patient?name\norder c, limit 20\nPatient: at most 7\n  range, by index: at most 7\nmatches 3, rows looked at 9\n"
-	if got != want {
-		t.Errorf("explained as\n%s\nwant\n%s", got, want)
+	parts, err := q.Parts(search.Env{Registry: registry, Key: hashKey, Grant: search.Everything(), Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shapes []string
+	for _, p := range parts {
+		shapes = append(shapes, p.Shape)
+		if len(p.Arms) != 1 || p.Arms[0].Where == nil {
+			t.Errorf("%s has the arms %v", p.Shape, p.Arms)
+		}
+	}
+	if got := strings.Join(shapes, " "); got != "code date(ge) in Patient" {
+		t.Errorf("the parts are %q", got)
+	}
+	observation, _ := registry.Type("Observation")
+	code, _ := registry.Param(observation, "code")
+	names := search.NameColumns(registry, observation)
+	if got := names.Of([]plan.Param{code.At(search.Main), code.At(search.Text), 7 << 20}); got != "code, code(text), parameter 28672" {
+		t.Errorf("the columns are %q", got)
 	}
 }

@@ -286,10 +286,10 @@ type Part interface {
 	Flush(ctx context.Context) error
 }
 
-// Explainer is an optional power of a View: how a plan would be carried out,
-// with estimated and true counts, without values.
+// Explainer is an optional power of a View: how a plan is carried out, with
+// estimated and true counts, without values.
 type Explainer interface {
-	Explain(ctx context.Context, p *plan.Plan) (string, error)
+	Explain(ctx context.Context, p *plan.Plan) (Explanation, error)
 }
 
 // Scrubber is an optional power of a Store: a purge takes a resource out of every

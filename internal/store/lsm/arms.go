@@ -11,8 +11,9 @@ type arm struct {
 	typ      plan.Type
 	universe *postings // all versions of the type that are no deletions
 	where    cond
-	asked    bool // where was told what to expect
-	scratch  set  // room for a block of the universe
+	node     plan.Node // that where was made of
+	asked    bool      // where was told what to expect
+	scratch  set       // room for a block of the universe
 }
 
 func (q *query) arm(a plan.Arm) (*arm, error) {
@@ -20,7 +21,7 @@ func (q *query) arm(a plan.Arm) (*arm, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &arm{q: q, typ: a.Type, universe: q.postings(typePrefix(a.Type, kindPut)), where: where}, nil
+	return &arm{q: q, typ: a.Type, universe: q.postings(typePrefix(a.Type, kindPut)), where: where, node: a.Where}, nil
 }
 
 // bound is how many resources there are at most.

@@ -92,6 +92,16 @@ const many = math.MaxInt64 / 4
 // compile makes a node ready for rows of one type. versions: the rows are
 // versions of any age, and not the current ones.
 func (q *query) compile(node plan.Node, t plan.Type, versions bool) (cond, error) {
+	c, err := q.compileNode(node, t, versions)
+	if q.nodes != nil && err == nil {
+		if _, none := c.(everything); !none {
+			q.nodes[c] = node
+		}
+	}
+	return c, err
+}
+
+func (q *query) compileNode(node plan.Node, t plan.Type, versions bool) (cond, error) {
 	switch n := node.(type) {
 	case nil:
 		return everything{}, nil

@@ -2,107 +2,185 @@ package lsm
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// Explain implements store.Explainer: a tree of conditions with their bounds,
-// the one that leads each conjunction first, then the number of matches. Values
-// are left out.
-func (v *View) Explain(ctx context.Context, p *plan.Plan) (string, error) {
+// Explain implements store.Explainer: it arranges the plan as a search would,
+// counts each condition on its own, and carries the search out once. Each of
+// these may look at as many rows as the plan allows; a condition that has more
+// stays uncounted.
+func (v *View) Explain(ctx context.Context, p *plan.Plan) (store.Explanation, error) {
 	const op = "lsm.Explain"
 	leave, err := v.enter(ctx, op)
 	if err != nil {
-		return "", err
+		return store.Explanation{}, err
 	}
 	defer leave()
 	if err := store.CheckPlan(op, p); err != nil {
-		return "", err
+		return store.Explanation{}, err
 	}
-	q := newQuery(ctx, &v.reader, p.Work)
-	text, err := q.explain(p)
-	return text, fault.Wrap(fault.Internal, op, q.close(err))
+	told, err := v.explain(ctx, p)
+	return told, fault.Wrap(fault.Internal, op, err)
 }
 
-func (q *query) explain(p *plan.Plan) (string, error) {
+func (r *reader) explain(ctx context.Context, p *plan.Plan) (store.Explanation, error) {
+	q := newQuery(ctx, r, p.Work)
+	q.nodes = map[cond]plan.Node{}
+	e := &explainer{ctx: ctx, r: r, q: q}
+	told := store.Explanation{Order: orderNames[orderOf(p.Sort)]}
 	a, err := q.arms(p.Arms)
-	if err != nil {
-		return "", err
+	if err == nil {
+		told.Arms, err = e.arms(a)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "order %c, limit %d\n", orderOf(p.Sort), p.Limit)
-	for _, one := range a.list {
+	if err = q.close(err); err != nil {
+		return told, err
+	}
+	for _, one := range told.Arms {
+		if told.Matches != store.Unknown {
+			told.Matches += one.Matches
+		}
+		if one.Matches == store.Unknown {
+			told.Matches = store.Unknown
+		}
+	}
+	carried := newQuery(ctx, r, p.Work)
+	_, err = carried.search(p, true)
+	told.Looked = carried.looked
+	return told, carried.close(err)
+}
+
+var orderNames = map[order]string{
+	newestFirst: "newest first, until the page is full",
+	oldestFirst: "oldest first",
+	sorted:      "all matches, then by their sort keys",
+}
+
+// explainer makes an Explanation of a query that is ready to be asked.
+type explainer struct {
+	ctx context.Context
+	r   *reader
+	q   *query
+}
+
+func (e *explainer) arms(a *arms) ([]store.ExplainedArm, error) {
+	told := make([]store.ExplainedArm, len(a.list))
+	for i, one := range a.list {
 		if err := one.settle(); err != nil {
-			return "", err
+			return nil, err
 		}
 		n, err := one.bound()
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		fmt.Fprintf(&b, "type %d: at most %d\n", one.typ, n)
-		if err := explainCond(&b, one.where, 1); err != nil {
-			return "", err
+		told[i] = store.ExplainedArm{Type: one.typ, AtMost: n}
+		if told[i].Matches, err = e.count(one.typ, one.node); err != nil {
+			return nil, err
+		}
+		if told[i].Where, err = e.cond(one.typ, one.where); err != nil {
+			return nil, err
 		}
 	}
-	n, err := q.count(p.Arms)
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(&b, "matches %d, rows looked at %d\n", n, q.looked)
-	return b.String(), nil
+	return told, nil
 }
 
-func explainCond(b *strings.Builder, c cond, depth int) error {
+// count counts the resources of a type that meet a condition alone.
+func (e *explainer) count(t plan.Type, where plan.Node) (int64, error) {
+	q := newQuery(e.ctx, e.r, e.q.work)
+	n, err := q.count([]plan.Arm{{Type: t, Where: where}})
+	if err = q.close(err); fault.Is(err, fault.TooCostly) {
+		return store.Unknown, nil
+	}
+	return n, err
+}
+
+func (e *explainer) cond(t plan.Type, c cond) (store.Explained, error) {
+	node := e.q.nodes[c]
+	told := store.Explained{AtMost: store.Unknown, Params: paramsOf(node)}
 	n, err := c.bound()
 	if err != nil {
-		return err
+		return told, err
 	}
-	bound := fmt.Sprintf("at most %d", n)
-	if n == many {
-		bound = "any number"
+	if n < many {
+		told.AtMost = n
 	}
-	name, parts := describe(c)
-	fmt.Fprintf(b, "%s%s: %s\n", strings.Repeat("  ", depth), name, bound)
-	for _, part := range parts {
-		if err := explainCond(b, part, depth+1); err != nil {
-			return err
+	if told.Matches, err = e.count(t, node); err != nil {
+		return told, err
+	}
+	var parts []cond
+	told.Is, told.How, parts = describe(c, node)
+	_, conjunction := c.(*all)
+	for i, part := range parts {
+		inner, err := e.cond(t, part)
+		if err != nil {
+			return told, err
 		}
+		inner.Leads = conjunction && i == 0
+		told.Parts = append(told.Parts, inner)
+	}
+	if j, ok := c.(*join); ok {
+		told.To, err = e.arms(j.other)
+	}
+	return told, err
+}
+
+func paramsOf(node plan.Node) []plan.Param {
+	switch n := node.(type) {
+	case plan.Term:
+		return []plan.Param{n.Param}
+	case plan.Range:
+		return []plan.Param{n.Param}
+	case plan.Contains:
+		return []plan.Param{n.Param}
+	case plan.Chain:
+		return n.Params
+	case plan.Has:
+		return n.Params
 	}
 	return nil
 }
 
 // describe names a condition and how it is carried out.
-func describe(c cond) (name string, parts []cond) {
+func describe(c cond, node plan.Node) (is, how string, parts []cond) {
 	switch c := c.(type) {
-	case *term:
-		return "term", nil
 	case *scan:
+		how = "through the index"
 		if c.rows != nil {
-			return "range, by row", nil
+			how = "row by row"
 		}
-		return "range, by index", nil
-	case *span:
-		return "rows between times", nil
-	case *byRow:
-		return "test by row", nil
-	case *listed:
-		return "list", nil
+		if _, ok := node.(plan.Contains); ok {
+			return "contains", how, nil
+		}
+		return "range", how, nil
 	case *join:
+		how = "from the other end"
 		if c.rows != nil || c.rowwise {
-			return "join, by row", nil
+			how = "row by row"
 		}
-		return "join, from the other end", nil
+		if _, ok := node.(plan.Has); ok {
+			return "has", how, nil
+		}
+		return "chain", how, nil
 	case *negation:
-		return "not", []cond{c.of}
+		return "not", "", []cond{c.of}
 	case *all:
-		return "all of", c.parts
+		if _, ok := node.(plan.Created); ok {
+			return "created", "row by row", nil
+		}
+		return "all of", "", c.parts
 	case *anyOf:
-		return "any of", c.parts
-	default:
-		return "everything", nil
+		return "any of", "", c.parts
+	case *term:
+		return "term", "", nil
+	case *span:
+		return "updated", "", nil
+	case *listed:
+		if _, ok := node.(plan.IDs); ok {
+			return "ids", "", nil
+		}
+		return "nothing", "", nil
 	}
+	return "everything", "", nil
 }

@@ -33,6 +33,10 @@ type query struct {
 	// as stands for the row under test where versions are asked for and a
 	// deletion is tested by the entries of the version before; 0: itself.
 	as uint64
+
+	// nodes is what each condition was made of; only a query that is explained
+	// notes it.
+	nodes map[cond]plan.Node
 }
 
 func newQuery(ctx context.Context, r *reader, work int64) *query {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -492,29 +493,59 @@ func bytesCopied(t *testing.T, open Opener) {
 	}
 }
 
-// explain: a View that explains does so for every kind of condition, and shows
-// no value, no id and no body.
+// explain: a View that explains does so for every kind of condition, with true
+// counts and estimates that are not below them, and shows no value, no id and
+// no body.
 func explain(t *testing.T, open Opener) {
 	engine, _ := open(t, NewClock().Now)
 	s := openStore(t, engine)
 	commit(t, s, putOp(patient("hidden-id"), "hidden body", "hidden name"))
+	commit(t, s, putOp(patient("other"), "hidden body", "hidden too"))
+	commit(t, s, putOp(patient("gone"), "hidden body", "hidden name"))
+	commit(t, s, store.Op{Kind: store.Delete, Key: patient("gone")})
 	explainer, ok := viewOf(t, s, "").(store.Explainer)
 	if !ok {
 		t.Skip("the engine does not explain")
 	}
-	name := paramNumbers["name"]
+	name, patients := paramNumbers["name"], typeNumbers["Patient"]
 	hidden := plan.Term{Param: name, Value: []byte("hidden name")}
-	arms := []plan.Arm{{Type: typeNumbers["Patient"], Where: hidden}}
-	for _, where := range []plan.Node{
-		nil, hidden, plan.Prefix(name, []byte("hidden")), plan.Contains{Param: name, Part: []byte("hidden")},
-		plan.IDs{IDs: []string{"hidden-id"}}, plan.Updated{Low: start}, plan.Created{High: start}, plan.And{hidden, hidden},
-		plan.Or{hidden}, plan.Not{Of: hidden}, plan.Chain{Params: []plan.Param{name}, To: arms}, plan.Has{Params: []plan.Param{name}, From: arms},
+	arms := []plan.Arm{{Type: patients, Where: hidden}}
+	for _, c := range []struct {
+		where plan.Node
+		want  int64
+	}{
+		{nil, 2}, {hidden, 1}, {plan.Prefix(name, []byte("hidden")), 2}, {plan.Contains{Param: name, Part: []byte("too")}, 1},
+		{plan.IDs{IDs: []string{"hidden-id"}}, 1}, {plan.Updated{Low: start}, 2}, {plan.Created{High: start}, 0},
+		{plan.And{hidden, plan.Prefix(name, []byte("hidden"))}, 1}, {plan.Or{hidden}, 1}, {plan.Not{Of: hidden}, 1},
+		{plan.Chain{Params: []plan.Param{name}, To: arms}, 0}, {plan.Has{Params: []plan.Param{name}, From: arms}, 0},
 	} {
-		p := &plan.Plan{Arms: []plan.Arm{{Type: typeNumbers["Patient"], Where: where}}, Limit: 10}
-		text, err := explainer.Explain(testContext(t), p)
+		p := &plan.Plan{Arms: []plan.Arm{{Type: patients, Where: c.where}}, Limit: 10}
+		told, err := explainer.Explain(testContext(t), p)
 		mustNot(t, "Explain", err)
-		if text == "" || strings.Contains(text, "hidden") {
-			t.Errorf("%#v is explained as %q", where, text)
+		text := fmt.Sprintf("%+v", told)
+		if strings.Contains(text, "hidden") || told.Order == "" {
+			t.Errorf("%#v is explained as %s", c.where, text)
 		}
+		if told.Matches != c.want || len(told.Arms) != 1 || told.Arms[0].Matches != c.want {
+			t.Errorf("%#v finds %d: %s", c.where, c.want, text)
+			continue
+		}
+		checkExplained(t, told.Arms[0].Where, c.want)
+	}
+}
+
+// checkExplained: a condition has a kind, the true count, and no estimate below
+// it; of the parts of a conjunction one leads at most.
+func checkExplained(t *testing.T, told store.Explained, want int64) {
+	t.Helper()
+	leading := 0
+	for _, part := range told.Parts {
+		checkExplained(t, part, part.Matches)
+		if part.Leads {
+			leading++
+		}
+	}
+	if told.Is == "" || told.Matches != want || told.AtMost != store.Unknown && told.AtMost < want || leading > 1 {
+		t.Errorf("a condition that %d meet is explained as %+v", want, told)
 	}
 }
