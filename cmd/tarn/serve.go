@@ -48,6 +48,8 @@ type serveCommand struct {
 	PrivateDiscovery bool `help:"Ask for a signature on /metadata and /.well-known too, as HealthLake does." env:"TARN_PRIVATE_DISCOVERY"`
 	DebugAuth        bool `help:"Show the canonical request when a signature does not match." env:"TARN_DEBUG_AUTH"`
 
+	DebugListen string `help:"Loopback address to serve Go's profiles at, for developers, as in 127.0.0.1:6060; without it there are none." placeholder:"ADDRESS" env:"TARN_DEBUG_LISTEN"`
+
 	CacheMiB    int64         `name:"cache-mib" help:"Memory for the block cache that all data stores share, in MiB." default:"128" env:"TARN_CACHE_MIB"`
 	MinFreeMiB  uint64        `name:"min-free-mib" help:"Refuse writes when less disk space than this is free, in MiB." default:"256" env:"TARN_MIN_FREE_MIB"`
 	BallastMiB  int64         `name:"ballast-mib" help:"Size of a file that is given up when the disk is full all the same, in MiB." default:"16" env:"TARN_BALLAST_MIB"`
@@ -76,7 +78,7 @@ type serveCommand struct {
 }
 
 // Run serves until the context ends, then drains.
-func (c *serveCommand) Run(ctx context.Context) error {
+func (c *serveCommand) Run(ctx context.Context) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -88,6 +90,11 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	profiles, err := c.debug(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, profiles.close()) }()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return err

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -14,83 +15,68 @@ import (
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
-// operation is one kind of request.
-type operation struct {
-	name    string
-	prepare func(ctx context.Context, t *target) error // nil: nothing to prepare
-	request func(t *target, random *rand.Rand) process.Request
-	status  int
+// target is a FHIR base that requests are sent to.
+type target struct {
+	name   string // in the table
+	base   string // URL, no slash at the end
+	sign   func(context.Context, process.Request) (*http.Request, error)
+	used   func() (time.Duration, error) // processor time of the server; nil: unknown
+	client *http.Client                  // for what is not measured
+	gzip   bool                          // ask for compressed answers
 }
 
-// operations are the kinds that are measured, on one store.
-func operations(store string) []operation {
-	var patients []string
-	var families []string
-	learn := func(ctx context.Context, t *target) (err error) {
-		if patients == nil {
-			patients, families, err = t.patients(ctx, store)
-		}
-		return err
+// cpu is the server's processor time so far, 0 where it cannot be known.
+func (t *target) cpu() time.Duration {
+	if t.used == nil {
+		return 0
 	}
-	pick := func(list []string, r *rand.Rand) string { return list[r.IntN(len(list))] }
-	get := func(t *target, path string) process.Request {
-		return process.Request{Method: http.MethodGet, URL: t.client.Base(store) + path}
-	}
-	return []operation{
-		{"create", nil, func(t *target, r *rand.Rand) process.Request {
-			return process.Request{Method: http.MethodPost, URL: t.client.Base(store) + "/Observation", Body: observation(r),
-				Header: map[string]string{"Content-Type": "application/fhir+json", "Prefer": "return=minimal"}}
-		}, http.StatusCreated},
-		{"read", learn, func(t *target, r *rand.Rand) process.Request {
-			return get(t, "/Patient/"+pick(patients, r))
-		}, http.StatusOK},
-		{"search by name", learn, func(t *target, r *rand.Rand) process.Request {
-			return get(t, "/Patient?family:exact="+pick(families, r))
-		}, http.StatusOK},
-		{"search one patient's observations by code", learn, func(t *target, r *rand.Rand) process.Request {
-			return get(t, "/Observation?patient="+pick(patients, r)+"&code=http://loinc.org|8867-4&_count=10")
-		}, http.StatusOK},
-		{"chained search with include", learn, func(t *target, r *rand.Rand) process.Request {
-			return get(t, "/Encounter?subject:Patient.family:exact="+pick(families, r)+"&_include=Encounter:subject&_count=10")
-		}, http.StatusOK},
-	}
-}
-
-// observation is a heart rate of about the size that devices send.
-func observation(r *rand.Rand) []byte {
-	return fmt.Appendf(nil, `{"resourceType":"Observation","status":"final","category":[{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/observation-category","code":"vital-signs"}]}],`+
-		`"code":{"coding":[{"system":"http://loinc.org","code":"8867-4","display":"Heart rate"}]},"subject":{"reference":"Patient/p%d"},`+
-		`"effectiveDateTime":"2026-%02d-%02dT08:00:00Z","valueQuantity":{"value":%d,"unit":"/min","system":"http://unitsofmeasure.org","code":"/min"}}`,
-		r.IntN(1000), 1+r.IntN(12), 1+r.IntN(28), 50+r.IntN(90))
-}
-
-// patients learns ids and family names to ask for.
-func (t *target) patients(ctx context.Context, store string) (ids, families []string, err error) {
-	answer, err := t.client.Do(ctx, process.Request{Method: http.MethodGet, URL: t.client.Base(store) + "/Patient?_count=100"})
+	used, err := t.used()
 	if err != nil {
-		return nil, nil, err
+		return 0 // shown as unknown
 	}
-	var bundle struct {
-		Entry []struct {
-			Resource struct {
-				ID   string
-				Name []struct{ Family string }
-			}
+	return used
+}
+
+// make makes a request below the base, signed.
+func (t *target) make(ctx context.Context, r process.Request) (*http.Request, error) {
+	r.URL = t.base + r.URL
+	made, err := t.sign(ctx, r)
+	if err == nil && t.gzip {
+		made.Header.Set("Accept-Encoding", "gzip")
+	}
+	return made, err
+}
+
+// ask sends one request that is not measured.
+func (t *target) ask(ctx context.Context, r process.Request) (*process.Response, error) {
+	made, err := t.make(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	made.Header.Del("Accept-Encoding")
+	return (&process.Client{HTTP: t.client}).Send(made)
+}
+
+// preparedRequests is how many different requests of a kind are made before the
+// clock runs; clients go round them. Their signatures live for minutes.
+const preparedRequests = 512
+
+// prepare writes requests out as bytes.
+func (t *target) prepare(ctx context.Context, kind operation, w *world) ([][]byte, error) {
+	random := rand.New(rand.NewPCG(1, 2))
+	list := make([][]byte, preparedRequests)
+	for i := range list {
+		r, err := t.make(ctx, kind.request(w, random))
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err := json.Unmarshal(answer.Body, &bundle); err != nil {
-		return nil, nil, fmt.Errorf("no patients to ask for: status %d, %w", answer.Status, err)
-	}
-	if len(bundle.Entry) == 0 {
-		return nil, nil, fmt.Errorf("no patients to ask for: status %d", answer.Status)
-	}
-	for _, e := range bundle.Entry {
-		ids = append(ids, e.Resource.ID)
-		if len(e.Resource.Name) > 0 {
-			families = append(families, e.Resource.Name[0].Family)
+		var raw bytes.Buffer
+		if err := r.Write(&raw); err != nil {
+			return nil, err
 		}
+		list[i] = raw.Bytes()
 	}
-	return ids, families, nil
+	return list, nil
 }
 
 // result is one line of the table.
@@ -104,16 +90,11 @@ type result struct {
 func (r result) rate() float64 { return float64(len(r.times)) / r.took.Seconds() }
 
 func (r result) percentile(p int) time.Duration {
-	return r.times[min(len(r.times)*p/100, len(r.times)-1)].Round(10 * time.Microsecond)
+	return r.times[min(len(r.times)*p/100, len(r.times)-1)]
 }
 
 // each is the part of one operation in a time.
-func (r result) each(of time.Duration) string {
-	if of == 0 {
-		return "unknown"
-	}
-	return (of / time.Duration(len(r.times))).Round(time.Microsecond).String()
-}
+func (r result) each(of time.Duration) time.Duration { return of / time.Duration(len(r.times)) }
 
 // ownCPU is the processor time that this process, the clients', has used; 0 where
 // it cannot be known.
@@ -126,18 +107,28 @@ func ownCPU() time.Duration {
 }
 
 // drive lets clients send one kind of request for a while.
-func (t *target) drive(ctx context.Context, kind operation, clients int, each time.Duration) (result, error) {
-	if kind.prepare != nil {
-		if err := kind.prepare(ctx, t); err != nil {
+func (t *target) drive(ctx context.Context, kind operation, w *world, clients int, each time.Duration) (result, error) {
+	requests, err := t.prepare(ctx, kind, w)
+	if err != nil {
+		return result{}, err
+	}
+	wires := make([]*wire, clients)
+	server, err := url.Parse(t.base)
+	if err != nil {
+		return result{}, err
+	}
+	for c := range wires {
+		if wires[c], err = dial(ctx, server); err != nil {
 			return result{}, err
 		}
+		defer wires[c].close()
 	}
 	used, own, began := t.cpu(), ownCPU(), time.Now()
 	times, failures := make([][]time.Duration, clients), make([]error, clients)
 	var all sync.WaitGroup
 	for c := range clients {
 		all.Go(func() {
-			times[c], failures[c] = t.repeat(ctx, kind, rand.New(rand.NewPCG(1, uint64(c))), began.Add(each))
+			times[c], failures[c] = wires[c].repeat(requests, c*len(requests)/clients, kind.status, began.Add(each))
 		})
 	}
 	all.Wait()
@@ -145,28 +136,28 @@ func (t *target) drive(ctx context.Context, kind operation, clients int, each ti
 	slices.Sort(r.times)
 	for _, err := range failures {
 		if err != nil {
-			return r, err
+			return r, fmt.Errorf("%s, %s: %w", t.name, kind.name, err)
 		}
 	}
 	return r, nil
 }
 
 // repeat is one client: at least one request, then more until the deadline.
-func (t *target) repeat(ctx context.Context, kind operation, random *rand.Rand, deadline time.Time) ([]time.Duration, error) {
+func (w *wire) repeat(requests [][]byte, from, status int, deadline time.Time) ([]time.Duration, error) {
 	var times []time.Duration
-	for {
-		began := time.Now()
-		answer, err := t.client.Do(ctx, kind.request(t, random))
+	for began := time.Now(); ; from++ {
+		got, body, err := w.exchange(requests[from%len(requests)], status)
 		if err != nil {
 			return times, err
 		}
-		if answer.Status != kind.status {
-			return times, fmt.Errorf("status %d, want %d: %.300s", answer.Status, kind.status, answer.Body)
+		if got != status {
+			return times, fmt.Errorf("status %d, want %d: %.300s", got, status, body)
 		}
 		now := time.Now()
 		times = append(times, now.Sub(began))
 		if now.After(deadline) {
 			return times, nil
 		}
+		began = now
 	}
 }

@@ -1,16 +1,31 @@
 // Command load measures how fast a server carries the main paths, on the
 // machine at hand.
 //
-//	go run ./test/load                         builds, starts and measures one
-//	go run ./test/load -binary bin/tarn        starts and measures this one
-//	go run ./test/load -url U -credentials F   measures a running one
+//	go run ./test/load                          builds, starts and measures one
+//	go run ./test/load -binary bin/tarn         starts and measures this one
+//	go run ./test/load -url U -credentials F    measures a running one
+//	go run ./test/load -against BASE            … and another FHIR server beside it
+//	go run ./test/load -only 'read|one token'   … these lines alone
+//	go run ./test/load -bench                   … prints Go's benchmark format, for benchstat
 //
-// It prints a table: operations a second, median and 99th percentile at 8, 16
-// and 64 clients for creates, reads and searches, the processor time of server
-// and clients an operation, the same for a null server, which does nothing but
-// HTTP, then the preload's resources a second, bytes on disk a
-// resource, and memory. Server and clients share the machine, so that a number
-// here is less than what the server alone could do.
+// It prints a table: for creates, reads and searches with one client and with
+// several, operations a second, median and 99th percentile, and the processor
+// time of server and clients an operation, the median of three rounds. Each line
+// of Tarn has the same of the bare server beside it, which is Tarn without its
+// store (bare.go): it answers the same requests with the same bytes, so that the
+// ratio is what the store costs. The null server does nothing but HTTP. Then
+// come the preload's resources a second, bytes on disk a resource, and memory.
+//
+// Server and clients share the machine, so that a rate here is less than what
+// the server alone could do. The clients are lean for that reason: requests are
+// signed before the clock runs and sent over connections that are kept; answers
+// are read and not looked into, and compressed only where -gzip asks for it.
+// Signatures are verified, resources validated, stores sealed and, but with
+// -audit=false, accesses recorded in an audit file; the request log is off.
+//
+// Another server is measured with the same requests, unsigned, with the headers
+// that -header gives ("Authorization: Basic …"), after the same patients were
+// written to it by batches of PUT (-against-load=false: they are there already).
 package main
 
 import (
@@ -19,13 +34,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
+	"regexp"
 	"time"
 
-	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
@@ -35,20 +48,61 @@ type options struct {
 	url         string
 	credentials string
 	each        time.Duration
-	null        bool // serve nothing, for another load
+	rounds      int
+	only        *regexp.Regexp
+	benchstat   bool
+	gzip        bool
+	audit       bool
+	against     string
+	load        bool
+	header      headers
+	flags       list
+	null, bare  bool // serve, for another load
 }
 
-func main() {
-	var o options
+// list is a flag that may be given several times.
+type list []string
+
+// String implements flag.Value.
+func (l *list) String() string { return fmt.Sprint(*l) }
+
+// Set implements flag.Value.
+func (l *list) Set(one string) error { *l = append(*l, one); return nil }
+
+func parse() options {
+	o := options{only: regexp.MustCompile("")}
 	flag.StringVar(&o.binary, "binary", "", "start this executable instead of one built from the checkout")
 	flag.StringVar(&o.url, "url", "", "measure the server at this URL instead of starting one")
 	flag.StringVar(&o.credentials, "credentials", "tarn-data/credentials", "credentials file for -url")
-	flag.DurationVar(&o.each, "each", time.Second, "time for each line of the table")
+	flag.DurationVar(&o.each, "each", time.Second, "time for each line of the table, in each round")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each line is measured; the median is shown")
+	flag.Func("only", "measure only the operations that this regular expression matches", func(text string) (err error) {
+		o.only, err = regexp.Compile(text)
+		return err
+	})
+	flag.BoolVar(&o.benchstat, "bench", false, "print every round in the format of Go's benchmarks")
+	flag.BoolVar(&o.gzip, "gzip", false, "ask for compressed answers")
+	flag.BoolVar(&o.audit, "audit", true, "have the server write an audit file")
+	flag.Var(&o.flags, "serve", "further flag for tarn serve, as in -serve=--cache-mib=512; may be repeated")
+	flag.StringVar(&o.against, "against", "", "base URL of another FHIR server to measure beside")
+	flag.BoolVar(&o.load, "against-load", true, "write the patients to the other server first")
+	flag.Var(&o.header, "header", "header for the other server, as in 'Authorization: Basic …'; may be repeated")
 	flag.BoolVar(&o.null, "serve-null", false, "be the null server that others are compared with")
+	flag.BoolVar(&o.bare, "serve-bare", false, "be the bare server that others are compared with")
 	flag.Parse()
+	return o
+}
+
+func main() {
+	o := parse()
 	do := func(ctx context.Context) error { return run(ctx, o, os.Stdout) }
-	if o.null {
+	switch {
+	case o.null:
 		do = func(ctx context.Context) error { return serveNull(ctx, os.Stdin, os.Stdout) }
+	case o.bare:
+		do = func(ctx context.Context) error { return serveBare(ctx, os.Stdin, os.Stdout) }
+	case o.rounds < 1:
+		do = func(context.Context) error { return errors.New("-rounds: at least one") }
 	}
 	if err := do(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -58,18 +112,20 @@ func main() {
 
 // run starts or finds the server, and measures.
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	if o.url != "" {
-		key, err := process.Credentials(o.credentials)
-		if err != nil {
-			return err
-		}
-		return measure(ctx, &target{client: process.NewClient(o.url, key)}, o, out)
-	}
 	folder, err := os.MkdirTemp("", "tarn-load-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	b := &bench{options: o, out: out, folder: folder}
+	if o.url != "" {
+		key, err := process.Credentials(o.credentials)
+		if err != nil {
+			return err
+		}
+		b.client = process.NewClient(o.url, key)
+		return b.run(ctx)
+	}
 	binary := o.binary
 	if binary == "" {
 		binary = filepath.Join(folder, "tarn")
@@ -77,133 +133,17 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			return err
 		}
 	}
-	server, err := process.Start(ctx, process.Options{Binary: binary, Data: filepath.Join(folder, "data"), Flags: []string{"--log-level", "error"}})
+	flags := append([]string{"--log-level", "error"}, o.flags...)
+	if o.audit {
+		flags = append(flags, "--audit-file", filepath.Join(folder, "audit.jsonl"))
+	}
+	b.server, err = process.Start(ctx, process.Options{Binary: binary, Data: filepath.Join(folder, "data"), Flags: flags})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.Stop()) }()
-	client, err := server.Client()
-	if err != nil {
+	defer func() { err = errors.Join(err, b.server.Stop()) }()
+	if b.client, err = b.server.Client(); err != nil {
 		return err
 	}
-	return measure(ctx, &target{client: client, server: server, used: server.CPU}, o, out)
-}
-
-// target is what is measured; server and used are nil for one that was there
-// before.
-type target struct {
-	client *process.Client
-	server *process.Server
-	used   func() (time.Duration, error) // processor time of the server
-}
-
-// cpu is the server's processor time so far, 0 where it cannot be known.
-func (t *target) cpu() time.Duration {
-	if t.used == nil {
-		return 0
-	}
-	used, err := t.used()
-	if err != nil {
-		return 0 // shown as unknown
-	}
-	return used
-}
-
-// measure prints the table.
-func measure(ctx context.Context, t *target, o options, out io.Writer) error {
-	ids, err := t.preload(ctx, out)
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "operation\tclients\ta second\tp50\tp99\tserver CPU each\tclient CPU each\t")
-	if err := errors.Join(measureNull(ctx, o, w), t.lines(ctx, operations(ids), o, w), w.Flush()); err != nil {
-		return err
-	}
-	return t.memory(out)
-}
-
-// measureNull measures the null server, so that the others can be set beside it.
-func measureNull(ctx context.Context, o options, w io.Writer) error {
-	n, err := startNull(ctx)
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.lines(ctx, nullOperations(), o, w), n.stop())
-}
-
-// lines measures each kind of request with few and with many clients.
-func (t *target) lines(ctx context.Context, kinds []operation, o options, w io.Writer) error {
-	for _, kind := range kinds {
-		for _, clients := range []int{8, 16, 64} {
-			result, err := t.drive(ctx, kind, clients, o.each)
-			if err != nil {
-				return fmt.Errorf("%s: %w", kind.name, err)
-			}
-			if _, err := fmt.Fprintf(w, "%s\t%d\t%.0f\t%v\t%v\t%s\t%s\t\n", kind.name, clients, result.rate(),
-				result.percentile(50), result.percentile(99), result.each(result.cpu), result.each(result.client)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// preload creates a store with patients and prints how fast that was; it gives
-// the store's id.
-func (t *target) preload(ctx context.Context, out io.Writer) (string, error) {
-	parts, err := synthea.Embedded().Parts(ctx)
-	if err != nil {
-		return "", err
-	}
-	count, used, began := synthea.Count(parts), t.cpu(), time.Now()
-	made, err := t.client.Create(ctx, map[string]any{"DatastoreName": "load", "PreloadDataConfig": map[string]any{"PreloadDataType": "SYNTHEA"}})
-	if err != nil {
-		return "", err
-	}
-	if _, err := t.client.Await(ctx, made.DatastoreID, "ACTIVE"); err != nil {
-		return "", err
-	}
-	took := time.Since(began)
-	text := fmt.Sprintf("import: %d resources in %.2f s, %.0f a second", count.Resources, took.Seconds(), float64(count.Resources)/took.Seconds())
-	if t.server != nil {
-		bytes, err := size(filepath.Join(t.server.Data, "stores", made.DatastoreID))
-		if err != nil {
-			return "", err
-		}
-		text += fmt.Sprintf("; server CPU %v each; %d bytes on disk each (%d MiB in all)",
-			((t.cpu() - used) / time.Duration(count.Resources)).Round(time.Microsecond), bytes/int64(count.Resources), bytes>>20)
-	}
-	_, err = fmt.Fprintln(out, text)
-	return made.DatastoreID, err
-}
-
-// size sums the bytes of the files below a folder; files that an engine removes
-// meanwhile count nothing.
-func size(folder string) (bytes int64, err error) {
-	err = filepath.WalkDir(folder, func(_ string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
-			var info fs.FileInfo
-			if info, err = entry.Info(); err == nil {
-				bytes += info.Size()
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return bytes, err
-}
-
-func (t *target) memory(out io.Writer) error {
-	if t.server == nil {
-		return nil
-	}
-	resident, err := t.server.Resident()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "memory: %d MiB resident\n", resident>>20)
-	return err
+	return b.run(ctx)
 }

@@ -36,6 +36,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tarn-fhir/tarn/internal/testpath"
 )
 
@@ -309,25 +311,16 @@ func (s *Server) Resident() (int64, error) {
 	return 0, errors.New("no VmRSS in the process's status")
 }
 
-// ticksPerSecond is Linux's USER_HZ, the unit of times in /proc (proc(5)).
-const ticksPerSecond = 100
-
 // CPU is the processor time that the process has used, in user and kernel mode.
 func (s *Server) CPU() (time.Duration, error) { return CPUOf(s.PID()) }
 
-// CPUOf is the processor time that a process has used, in user and kernel mode.
+// CPUOf is the processor time that a process has used, in user and kernel mode,
+// to the nanosecond: the clock that clock_getcpuclockid(3) names, ~pid << 3 | 2.
 func CPUOf(pid int) (time.Duration, error) {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	// The fields behind the command's closing parenthesis: state is the first,
-	// utime the twelfth, stime the thirteenth (proc(5)).
-	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-	const utime, stime = 11, 12
-	user, err1 := strconv.ParseInt(fields[utime], 10, 64)
-	kernel, err2 := strconv.ParseInt(fields[stime], 10, 64)
-	return time.Duration(user+kernel) * time.Second / ticksPerSecond, errors.Join(err1, err2)
+	const scheduled = 2 // CPUCLOCK_SCHED
+	var used unix.Timespec
+	err := unix.ClockGettime(int32(^pid<<3|scheduled), &used)
+	return time.Duration(used.Nano()), err
 }
 
 func (s *Server) proc(file string) string {
