@@ -37,6 +37,7 @@ var registry = searchparam.NewRegistry()
 type server struct {
 	store   store.Store
 	grant   *search.Grant
+	owner   string
 	smart   string
 	later   interaction.Later
 	jobs    interaction.Jobs
@@ -124,7 +125,7 @@ func (s *server) bare() *interaction.Session {
 		clock = func() time.Time { return time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC) }
 	}
 	return &interaction.Session{
-		StoreID: "d", Store: s.store, Grant: s.grant, Registry: registry,
+		StoreID: "d", Store: s.store, Grant: s.grant, Owner: s.owner, Registry: registry,
 		Extractor: searchparam.NewExtractor(registry, s.store.HashKey(), base+"/"),
 		Base:      base, Pages: s.pages, Statements: statements, Later: s.later, Jobs: s.jobs, Exports: s.exports, Rules: s.rules,
 		Clock: clock, Limits: s.limits, Slow: s.slow, SlowFrom: slowFrom,

@@ -3,6 +3,7 @@ package fhirapi_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -39,6 +40,7 @@ Observation/l-@ {"meta":{"tag":[{"code":"#"}]},"status":"final","category":[{"co
 Condition/c-@ {"code":{"text":"#"},"subject":{"reference":"Patient/@"},"recorder":{"reference":"Practitioner/p"},"evidence":[{"detail":[{"reference":"Observation/o-@"}]}]}
 Composition/d-@ {"status":"final","type":{"text":"#"},"date":"2024","author":[{"reference":"Practitioner/p"}],"title":"#","subject":{"reference":"Patient/@"},"section":[{"title":"#","entry":[{"reference":"Observation/o-@"}]}]}
 Binary/b-@ {"contentType":"text/plain","securityContext":{"reference":"Patient/@"},"data":"U0VDUkVU"}
+DocumentReference/f-@ {"status":"current","description":"#","subject":{"reference":"Patient/@"},"content":[{"attachment":{"url":"Binary/b-@"}}]}
 Device/v-@ {"patient":{"reference":"Patient/@"},"deviceName":[{"name":"#","type":"other"}]}
 List/s-@ {"status":"current","mode":"working","title":"#","subject":{"reference":"Patient/@"},"entry":[{"item":{"reference":"Condition/c-@"}}]}
 Task/t-@ {"status":"draft","intent":"order","description":"#","for":{"reference":"Patient/@"}}
@@ -46,8 +48,15 @@ Group/g-@ {"type":"person","actual":true,"name":"#","member":[{"entity":{"refere
 Provenance/w-@ {"target":[{"reference":"Observation/o-@"}],"recorded":"2024-01-01T00:00:00Z","agent":[{"who":{"reference":"Patient/@"}}]}
 Observation/gone-@ {"status":"final","code":{"text":"#"},"subject":{"reference":"Patient/@"}}`
 
+// auditOf is an audit event about a patient, which gets its id by being created.
+const auditOf = `{"resourceType":"AuditEvent","type":{"code":"rest"},"recorded":"2024-01-01T00:00:00Z","agent":[{"requestor":true,"who":{"reference":"Practitioner/p"}}],"source":{"observer":{"display":"#"}},"entity":[{"what":{"reference":"Patient/@"}},{"what":{"reference":"Observation/o-@"}}]}`
+
 // ties are what of a's record points at b's: a's own words, which lead nowhere.
 const ties = `
+Provenance/tie {"target":[{"reference":"Observation/o-b"},{"reference":"Patient/b"}],"recorded":"2024-01-01T00:00:00Z","agent":[{"who":{"reference":"Patient/a"}}]}
+List/tie {"status":"current","mode":"working","subject":{"reference":"Patient/a"},"entry":[{"item":{"reference":"Condition/c-b"}},{"item":{"reference":"Condition/c-a"}}]}
+Composition/tie {"status":"final","type":{"text":"x"},"date":"2024","author":[{"reference":"Practitioner/p"}],"title":"x","subject":{"reference":"Patient/a"},"encounter":{"reference":"Encounter/e-b"},"section":[{"entry":[{"reference":"Observation/o-b"},{"reference":"Binary/b-b"},{"reference":"Device/v-b"}]}]}
+DocumentReference/tie {"status":"current","subject":{"reference":"Patient/a"},"context":{"related":[{"reference":"Patient/b"}],"encounter":[{"reference":"Encounter/e-b"}]},"relatesTo":[{"code":"replaces","target":{"reference":"DocumentReference/f-b"}}],"content":[{"attachment":{"url":"Binary/b-b"}}]}
 Observation/tie {"status":"final","code":{"text":"tie"},"subject":{"reference":"Patient/a"},"focus":[{"reference":"Patient/b"},{"reference":"Observation/o-b"}]}`
 
 // puts reads lines of "Type/id {members}" as entries of a transaction.
@@ -78,10 +87,28 @@ func leaky(t *testing.T, withB bool) *server {
 		s.must(t, "DELETE", "/Observation/gone-b", "")
 		s.must(t, "PUT", "/Patient/b", `{"resourceType":"Patient","id":"b","name":[{"family":"SECRET"}],"generalPractitioner":[{"reference":"Practitioner/q"}]}`)
 		s.must(t, "PUT", "/Observation/late-b", about("late-b", "b", "SECRET"))
+		s.must(t, "POST", "/Observation", about("", "b", "SECRET"), "x-amz-fhir-idempotency-key: "+usedKey)
+	}
+	s.created(t, "AuditEvent", "x-a", strings.NewReplacer("@", "a", "#", "open").Replace(auditOf))
+	if withB {
+		s.created(t, "AuditEvent", "x-b", strings.NewReplacer("@", "b", "#", "SECRET").Replace(auditOf))
 	}
 	s.touched = nil
 	return s
 }
+
+// created creates a resource under this id.
+func (s *server) created(t *testing.T, typ, id, resource string) {
+	t.Helper()
+	session := *s.session()
+	session.NewID = func() (string, error) { return id, nil }
+	if _, err := session.Create(t.Context(), interaction.CreateRequest{Type: typ, Body: []byte(resource)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// usedKey is an idempotency key that somebody else created something of b's with.
+const usedKey = "6f1ad3f4-3d06-4c4d-93b7-aa4d4a4e5ef1"
 
 // started takes every export that a session lets start.
 type started struct{ interaction.Exports }
@@ -127,8 +154,9 @@ func (a ask) changes() bool {
 
 // sample paths of a route's shape: of a's, of b's, and of nobody's.
 var (
-	leakTypes = []string{"Patient", "Observation", "Encounter", "Condition", "Composition", "Binary", "Device", "Group", "Task", "Provenance", "RelatedPerson", "Organization", "List"}
+	leakTypes = []string{"AuditEvent", "DocumentReference", "Patient", "Observation", "Encounter", "Condition", "Composition", "Binary", "Device", "Group", "Task", "Provenance", "RelatedPerson", "Organization", "List"}
 	leakIDs   = map[string]string{
+		"AuditEvent": "x-b", "DocumentReference": "f-b",
 		"Patient": "b", "Observation": "o-b", "Encounter": "e-b", "Condition": "c-b", "Composition": "d-b", "Binary": "b-b", "Device": "v-b",
 		"Group": "g-b", "Task": "t-b", "Provenance": "w-b", "RelatedPerson": "r-b", "Organization": "org", "List": "s-b",
 	}
@@ -276,6 +304,34 @@ var special = []ask{
 	{"GET", "/Patient/$export?patient=Patient/b", "", "Prefer: respond-async"}, {"GET", "/$export?_typeFilter=Observation%3Fcode%3Dc-SECRET", "", "Prefer: respond-async"},
 	{"POST", "/Observation/o-b/$erase", "", ""}, {"POST", "/Patient/b/$purge", "", ""}, {"POST", "/Observation/$bulk-delete", "", ""}, {"POST", "/$bulk-patch", "", ""},
 	{"GET", "/$export", "", ""}, {"GET", "/Patient/$export?patient=Patient/b", "", ""}, {"GET", "/Group/g-b/$export", "", ""}, {"GET", "/$export?_type=Observation&_typeFilter=Observation?subject.family=SECRET", "", ""},
+	// By a Binary's context, an audit event's patient, what a's own words point to.
+	{"GET", "/Binary?security-context=Patient/b", "", ""}, {"GET", "/Binary?security-context:Patient.family=SECRET", "", ""}, {"GET", "/Binary?_summary=count", "", ""},
+	{"GET", "/Binary?_include=Binary:security-context", "", ""}, {"GET", "/Patient?_revinclude=Binary:security-context", "", ""}, {"GET", "/Patient?_has:Binary:security-context:_id=b-b", "", ""},
+	{"GET", "/Binary/b-b/_history/1", "", "Accept: text/plain"}, {"GET", "/Binary/b-a", "", "Accept: text/plain"}, {"POST", "/Binary", "x", "Content-Type: text/plain"},
+	{"GET", "/AuditEvent?patient=Patient/b", "", ""}, {"GET", "/AuditEvent?entity=Observation/o-b", "", ""}, {"GET", "/AuditEvent?agent=Practitioner/p", "", ""}, {"GET", "/Practitioner?_has:AuditEvent:agent:entity=Patient/b", "", ""},
+	{"GET", "/Provenance?target=Observation/o-b", "", ""}, {"GET", "/Provenance?_include=Provenance:target&_include:iterate=Observation:subject", "", ""}, {"GET", "/Provenance?target:Observation.code=c-SECRET", "", ""}, {"GET", "/Provenance?target:Patient.family=SECRET", "", ""},
+	{"GET", "/List?item:Condition.code:text=SECRET", "", ""}, {"GET", "/List?_include=List:item", "", ""}, {"GET", "/Condition?_list=tie", "", ""}, {"GET", "/Condition?_has:List:item:_id=tie", "", ""},
+	{"GET", "/Composition/tie/$document", "", ""}, {"POST", "/Composition/tie/$document?persist=true", "", ""}, {"GET", "/Composition?entry:Observation.code=c-SECRET", "", ""}, {"GET", "/Composition?_include=*", "", ""},
+	{"GET", "/DocumentReference?related:Patient.family=SECRET", "", ""}, {"GET", "/DocumentReference?relatesto:DocumentReference.description:missing=false", "", ""}, {"GET", "/DocumentReference?_include=DocumentReference:relatesto&_include=DocumentReference:related", "", ""},
+	// Chains through types that everybody reads, reverse chains back, and filters.
+	{"GET", "/Encounter?participant:Practitioner._has:Patient:general-practitioner:family=SECRET", "", ""}, {"GET", "/Patient?general-practitioner:Practitioner._has:Observation:performer:code=c-SECRET", "", ""},
+	{"GET", "/Patient?organization._has:Patient:organization:_id=b", "", ""}, {"GET", "/Observation?performer:Practitioner._has:Encounter:participant:_id=e-b", "", ""}, {"GET", "/Encounter?location._has:Encounter:location:_id=e-b", "", ""},
+	{"GET", "/Observation?_filter=focus.family+eq+SECRET", "", ""}, {"GET", "/Observation?_filter=subject+re+Patient/b", "", ""}, {"GET", "/Observation?_filter=not(code+eq+c-open)", "", ""}, {"GET", "/Patient?_filter=_id+ne+a", "", ""},
+	{"GET", "/Observation?code:not=c-open", "", ""}, {"GET", "/Observation?code-value-quantity=c-SECRET$1", "", ""}, {"GET", "/Observation?value-quantity=1&_sort=-value-quantity", "", ""}, {"GET", "/Observation?_sort=focus,-_id&_count=1", "", ""}, {"GET", "/Patient?_sort=general-practitioner&_count=1", "", ""},
+	{"GET", "/RelatedPerson?patient.family=SECRET", "", ""}, {"GET", "/Device?patient.identifier=SECRET", "", ""}, {"GET", "/Patient?link:RelatedPerson.name=SECRET", "", ""}, {"GET", "/Patient?link=RelatedPerson/r-b", "", ""}, {"GET", "/Task?patient=Patient/b", "", ""}, {"GET", "/Group?member=Patient/b", "", ""}, {"GET", "/Patient?_has:Group:member:_id=g-b", "", ""},
+	{"GET", "/Practitioner?_revinclude=Observation:performer&_revinclude:iterate=Provenance:target&_include:iterate=Provenance:agent", "", ""}, {"GET", "/Organization?_revinclude=*&_revinclude:iterate=*&_include:iterate=*", "", ""},
+	{"GET", "/Observation?nonsense=SECRET", "", "Prefer: handling=lenient"}, {"GET", "/Observation?createdAt=gt2020", "", ""}, {"GET", "/Patient?_lastUpdated=gt2020&_total=accurate&_count=0", "", ""}, {"GET", "/?_type=Patient&_sort=_lastUpdated&_count=1", "", ""},
+	// What was, by time.
+	{"GET", "/_history?_at=2026", "", ""}, {"GET", "/_history?_sort=_lastUpdated&_count=1", "", ""}, {"GET", "/Patient/b/_history?_since=2020", "", ""}, {"GET", "/Observation/o-b/_history?_at=2026", "", ""}, {"GET", "/Observation/_history?_since=2027", "", ""},
+	// Somebody else's idempotency key, once and again.
+	{"POST", "/Observation", about("", "a", "x"), "x-amz-fhir-idempotency-key: " + usedKey},
+	{"POST", "/Observation", about("", "a", "x"), "If-None-Exist: _has:Provenance:target:_id=w-b"}, {"POST", "/Observation", about("", "a", "x"), "If-None-Exist: focus:Patient.family=SECRET"}, {"POST", "/Observation", about("", "a", "x"), "If-None-Exist: _id=o-b"},
+	{"PATCH", "/Observation?_id=o-b", `[{"op":"test","path":"/code/text","value":"x"}]`, ""}, {"DELETE", "/Observation?subject:Patient.family=SECRET", "", ""}, {"DELETE", "/Observation?focus:Patient.family=SECRET", "", ""}, {"PUT", "/Patient?identifier=SECRET", `{"resourceType":"Patient"}`, ""}, {"PUT", "/Patient?_id=b", `{"resourceType":"Patient","id":"b"}`, ""},
+	{"PUT", "/Observation/o-b", about("o-b", "a", "x"), "If-Match: *"}, {"DELETE", "/Observation/o-b", "", "If-Match: *"}, {"PUT", "/Observation/new", about("new", "a", "x"), "If-Match: W/\"1\""}, {"PUT", "/Observation/new", about("new", "a", "x"), "If-None-Match: *"},
+	{"POST", "/Observation/$validate", conditionalReference, ""}, {"POST", "/Observation/o-b/$validate?mode=update", about("o-b", "a", "x"), ""}, {"POST", "/Observation/$validate?mode=create", about("", "b", "x"), ""},
+	{"POST", "/", bundleOf("transaction", entryOf("DELETE", "Patient?identifier=SECRET", "")), ""}, {"POST", "/", bundleOf("transaction", entryOf("PATCH", "Observation?code=c-SECRET", `{"resourceType":"Binary","contentType":"application/json-patch+json","data":"W10="}`)), ""},
+	{"POST", "/", bundleOf("transaction", entryOf("POST", "Observation", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/a"},"focus":[{"reference":"Observation?focus:Patient.family=SECRET"}]}`)), ""},
+	{"POST", "/", bundleOf("batch", entryOf("GET", "Patient/a/$everything", ""), entryOf("GET", "Composition/tie/$document", ""), entryOf("GET", "Binary/b-b", ""), entryOf("GET", "Provenance?_include=*", ""), entryOf("GET", "Patient/b/$meta", "")), ""},
 	{"POST", "/Composition/d-b/$document?persist=true", "", ""}, {"POST", "/Composition/d-a/$document?persist=true", "", ""},
 }
 
@@ -327,8 +383,8 @@ func (s *server) authorized(t *testing.T, auth *smart.Authorization, a ask) stri
 	if err != nil {
 		return "refused at the gate: " + fault.From(err).Message()
 	}
-	s.grant, s.check = grant, false
-	defer func() { s.grant = search.Everything() }()
+	s.grant, s.owner, s.check = grant, "the app", false
+	defer func() { s.grant, s.owner = search.Everything(), "" }()
 	var headers []string
 	if a.header != "" {
 		headers = append(headers, a.header)
@@ -340,7 +396,7 @@ func (s *server) authorized(t *testing.T, auth *smart.Authorization, a ask) stri
 	for page := 0; page < 40; page++ {
 		got := s.do(t, a.method, a.target, a.body, headers...)
 		fmt.Fprintf(&answers, "%d\n", got.status)
-		got.header.Write(&answers)
+		got.header.Write(minting{&answers})
 		answers.WriteString(minted.ReplaceAllString(sealed.ReplaceAllString(string(got.body), "page=…"), "…") + "\n")
 		next := got.link("next")
 		if next == "" {
@@ -391,6 +447,59 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
+// A page link that somebody with access to everything was given shows to an app
+// what the app may see, and counts no more.
+func TestPageLinksOfOthers(t *testing.T) {
+	s := leaky(t, true)
+	s.check = false
+	for _, target := range []string{"/Observation?_count=1", "/Observation?_count=1&_sort=-_lastUpdated", "/_history?_count=2", "/Patient/b/$everything?_count=1", "/Practitioner?_count=1&_revinclude=*"} {
+		s.grant = search.Everything()
+		link := s.must(t, "GET", target, "").link("next")
+		if link == "" {
+			t.Fatalf("%s has one page", target)
+		}
+		for _, token := range tokens {
+			scopes, err := smart.ParseScopes(token.scope, token.form)
+			if err != nil {
+				t.Fatal(err)
+			}
+			auth := &smart.Authorization{Claims: smart.Claims{Scope: token.scope}, Scopes: scopes, Launch: token.launch}
+			shown := s.authorized(t, auth, ask{"GET", link, "", ""})
+			if strings.Contains(shown, "SECRET") || ofB.MatchString(shown) {
+				t.Errorf("%s by %s shows %s", target, token.name, shorter(shown))
+			}
+		}
+	}
+}
+
+// Each version is within a grant or without by what it says itself: what was
+// taken from a's record is seen there as it was, and what came into it as it is.
+func TestVersionsThatMoved(t *testing.T) {
+	s := leaky(t, true)
+	s.must(t, "PUT", "/Observation/went", about("went", "a", "open"))
+	s.must(t, "PUT", "/Observation/went", about("went", "b", "SECRET"))
+	s.must(t, "PUT", "/Observation/came", about("came", "b", "SECRET"))
+	s.must(t, "PUT", "/Observation/came", about("came", "a", "open"))
+	s.must(t, "DELETE", "/Observation/came", "")
+	s.must(t, "PUT", "/Observation/came", about("came", "b", "SECRET"))
+	auth := &smart.Authorization{Launch: smart.Launch{Patient: "a"}}
+	auth.Claims.Scope = "patient/*.read"
+	var err error
+	if auth.Scopes, err = smart.ParseScopes(auth.Claims.Scope, smart.Features{}); err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"/Observation/went": "404", "/Observation/went/_history/1": "200", "/Observation/went/_history/2": "404", "/Observation/went/_history": "404",
+		"/Observation/came": "404", "/Observation/came/_history/1": "404", "/Observation/came/_history/2": "200", "/Observation/came/_history/3": "410", "/Observation/came/_history/4": "404",
+		"/Observation/_history": "200", "/_history": "200", "/Observation?_id=went,came": "200",
+	} {
+		got := s.authorized(t, auth, ask{"GET", target, "", ""})
+		if !strings.HasPrefix(got, want) || strings.Contains(got, "SECRET") {
+			t.Errorf("%s: %s", target, shorter(got))
+		}
+	}
+}
+
 // keptOf holds b's record against what it was: nothing changed it.
 func keptOf(t *testing.T, s *server) {
 	t.Helper()
@@ -400,6 +509,17 @@ func keptOf(t *testing.T, s *server) {
 		}
 	}
 }
+
+// minting writes with minted ids taken out, which others' creates have moved on.
+type minting struct{ out io.Writer }
+
+func (m minting) Write(p []byte) (int, error) {
+	_, err := m.out.Write(minted.ReplaceAll(p, []byte("…")))
+	return len(p), err
+}
+
+// ofB is the fullUrl of a resource of b's.
+var ofB = regexp.MustCompile(`/r4/[A-Za-z]+/(b|[a-z]+-b)"`)
 
 // minted is an id of the server's: entries of a batch take them in any order.
 var minted = regexp.MustCompile(`00000000-0000-4000-8000-[0-9]{12}`)

@@ -53,9 +53,16 @@ func (g *Gateway) serveToken(x *exchange, id, rest, token string) error {
 		return err
 	}
 	return g.serveStore(x, id, rest, body, func(s *interaction.Session) (err error) {
+		s.Owner = owner(app)
 		s.Grant, err = g.grant(x, app, s, rest)
 		return err
 	})
+}
+
+// owner names an app with its user and launch, as its token does.
+func owner(app *smart.Authorization) string {
+	c := &app.Claims
+	return strings.Join([]string{"token", c.Issuer, c.ClientID, c.Subject, c.UID, c.FHIRUser, app.Launch.Patient}, "\x00")
 }
 
 // recognise verifies a token, and holds the role that it names against the

@@ -361,3 +361,25 @@ func TestSMARTDiscovery(t *testing.T) {
 		t.Errorf("preflight: %d %v", preflight.status, preflight.header)
 	}
 }
+
+// An idempotency key belongs to the app that used it: another app's same key
+// makes a resource of its own, and only the same one again is a duplicate.
+func TestIdempotencyKeysOfApps(t *testing.T) {
+	t.Parallel()
+	f := newTokenFunction(t)
+	for _, app := range []string{"one", "two"} {
+		f.on(app, allowed(map[string]any{"scope": "patient/*.*", "client_id": app}))
+	}
+	w := tokenWorld(t, &smart.HTTPInvoker{URLs: map[string]string{tokenLambda: f.URL}})
+	path := "/datastore/" + w.smartStore("SMART_ON_FHIR") + "/r4/Observation"
+	const key, body = "6f1ad3f4-3d06-4c4d-93b7-aa4d4a4e5ef1", `{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/a"}}`
+	for _, c := range []struct {
+		app    string
+		status int
+	}{{"one", 201}, {"two", 201}, {"one", 409}, {"two", 409}} {
+		got := w.do(w.request("POST", path, body, "Authorization", "Bearer "+c.app, "Content-Type", fhirJSON, "x-amz-fhir-idempotency-key", key))
+		if got.status != c.status {
+			t.Errorf("by %s: %d, want %d: %s", c.app, got.status, c.status, got.body)
+		}
+	}
+}

@@ -74,7 +74,7 @@ func (c *creation) conditions(ctx context.Context, req CreateRequest) error {
 	if req.Idempotency == "" {
 		return nil
 	}
-	kept, err := idempotencyOp(req.Idempotency, op.Key)
+	kept, err := idempotencyOp(req.Idempotency, c.Owner, op.Key)
 	c.ops = []store.Op{kept, *op}
 	return err
 }

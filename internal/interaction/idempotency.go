@@ -2,6 +2,8 @@ package interaction
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -11,7 +13,7 @@ import (
 )
 
 // TypeIdempotency is the type of the documents that keep used idempotency keys,
-// in the data store itself: key → "Type/id" of what was created with it. They
+// in the data store itself: key, and of apps with a token whose it is, → "Type/id" of what was created with it. They
 // are committed together with the resource and kept for the store's life.
 // Persisted: never reuse the number.
 const TypeIdempotency = plan.SystemTypes + 0x100
@@ -31,13 +33,28 @@ func (d *DuplicateKey) Unwrap() error {
 		Detail: "A resource is already created using the provided idempotency Key"}
 }
 
+// ownerDigits is how much of an owner's SHA-256 stands in the id of a key's
+// document, in hexadecimal digits: behind a UUID and a dash there is room for 27
+// in an id.
+const ownerDigits = 26
+
+// idempotencyID is the id of a key's document.
+func idempotencyID(text, owner string) string {
+	id := strings.ToLower(text)
+	if owner == "" {
+		return id
+	}
+	sum := sha256.Sum256([]byte(owner))
+	return id + "-" + hex.EncodeToString(sum[:])[:ownerDigits]
+}
+
 // idempotencyOp keeps a key together with what it stands for.
-func idempotencyOp(text string, made plan.Key) (store.Op, error) {
+func idempotencyOp(text, owner string, made plan.Key) (store.Op, error) {
 	if !isUUID(text) {
 		return store.Op{}, &fault.Error{Kind: fault.Invalid, Op: "interaction.idempotencyOp", Subject: "x-amz-fhir-idempotency-key", Detail: "not a UUID"}
 	}
 	return store.Op{
-		Kind: store.Put, Key: plan.Key{Type: TypeIdempotency, ID: strings.ToLower(text)}, Body: appendKey(nil, made),
+		Kind: store.Put, Key: plan.Key{Type: TypeIdempotency, ID: idempotencyID(text, owner)}, Body: appendKey(nil, made),
 		If: []store.Condition{{Kind: store.Never}},
 	}, nil
 }

@@ -1,8 +1,10 @@
 package interaction
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strconv"
 
@@ -15,11 +17,70 @@ import (
 // HealthLake's form, ?_count=N&page=token, and hold no readable search term. A
 // token gives no rights: every page is authorised anew.
 type pageToken struct {
-	Path   string       `json:"p"` // "Patient", "Patient/1/_history"
-	Query  string       `json:"q"` // as understood
-	Moment store.Moment `json:"m"`
-	After  []byte       `json:"a,omitempty"`
-	Back   [][]byte     `json:"b,omitempty"` // where earlier pages began, the newest last
+	Path   string // "Patient", "Patient/1/_history"
+	Query  string // as understood
+	Moment store.Moment
+	After  []byte
+	Back   [][]byte // where earlier pages began, the newest last
+}
+
+// sealedPage is a pageToken before it is sealed. What grows with the data store
+// is padded: else the length of a link would tell how much is in the store that
+// its reader may not see.
+type sealedPage struct {
+	Path   string   `json:"p"`
+	Query  string   `json:"q"`
+	Moment padded   `json:"m"`
+	After  padded   `json:"a,omitempty"`
+	Back   []padded `json:"b,omitempty"`
+}
+
+// padded is bytes whose JSON has one length for up to padBlock-1 of them, another
+// for as many more, and so on.
+type padded []byte
+
+// padBlock holds every engine's moment, and every place in an unsorted search, in
+// bytes.
+const padBlock = 48
+
+// padMark ends the bytes; zeros follow.
+const padMark = 0x80
+
+// MarshalJSON pads.
+func (p padded) MarshalJSON() ([]byte, error) {
+	full := make([]byte, (len(p)/padBlock+1)*padBlock)
+	full[copy(full, p)] = padMark
+	return json.Marshal(full)
+}
+
+// UnmarshalJSON takes the padding off.
+func (p *padded) UnmarshalJSON(text []byte) error {
+	var full []byte
+	if err := json.Unmarshal(text, &full); err != nil {
+		return err
+	}
+	end := bytes.LastIndexByte(full, padMark)
+	if end < 0 || len(bytes.Trim(full[end+1:], "\x00")) > 0 {
+		return errors.New("not padded")
+	}
+	*p = append(padded(nil), full[:end]...)
+	return nil
+}
+
+func (t pageToken) sealed() sealedPage {
+	p := sealedPage{Path: t.Path, Query: t.Query, Moment: padded(t.Moment), After: t.After}
+	for _, back := range t.Back {
+		p.Back = append(p.Back, back)
+	}
+	return p
+}
+
+func (p sealedPage) token() pageToken {
+	t := pageToken{Path: p.Path, Query: p.Query, Moment: store.Moment(p.Moment), After: p.After}
+	for _, back := range p.Back {
+		t.Back = append(t.Back, back)
+	}
+	return t
 }
 
 // maxBack is how many pages back a link still knows the way.
@@ -43,7 +104,7 @@ func (t pageToken) previous() (pageToken, bool) {
 // seal makes the token's text: base64url without padding, so that no sign in it
 // asks to be encoded.
 func (s *Session) seal(t pageToken) (string, error) {
-	raw, err := json.Marshal(t)
+	raw, err := json.Marshal(t.sealed())
 	if err != nil {
 		return "", fault.Wrap(fault.Internal, "interaction.seal", err)
 	}
@@ -83,11 +144,11 @@ func (s *Session) open(text string) (pageToken, error) {
 	if err != nil {
 		return pageToken{}, bad
 	}
-	var t pageToken
-	if err := json.Unmarshal(plain, &t); err != nil {
+	var p sealedPage
+	if err := json.Unmarshal(plain, &p); err != nil {
 		return pageToken{}, bad
 	}
-	return t, nil
+	return p.token(), nil
 }
 
 // link makes the URL of a page.

@@ -82,7 +82,10 @@ type Session struct {
 	// Forbids says whether an IAM action is denied to whoever asks, though the
 	// request as a whole is allowed; nil denies none.
 	Forbids func(action string) error
-	SMART   string // the store's SMART discovery document, JSON; empty: it takes signatures only
+	// Owner is whose idempotency keys are used, in no form that is looked at: what
+	// one app created tells another nothing. Empty: of all who sign requests.
+	Owner string
+	SMART string // the store's SMART discovery document, JSON; empty: it takes signatures only
 
 	// note makes an op that is committed with a transaction's.
 	note func([]*write) (store.Op, error)

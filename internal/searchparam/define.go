@@ -212,6 +212,10 @@ func (c *definitionCheck) clashes(others []Definition) {
 			c.wrong("code", "%s has the search parameter %q of R4 already (%s)", r4.TypeName(t), c.Code, p.URL)
 			return
 		}
+		if _, ok := addedParam(t, c.Code); ok {
+			c.wrong("code", "%s has the search parameter %q of the server's own already", r4.TypeName(t), c.Code)
+			return
+		}
 		for i := range others {
 			other := &others[i]
 			if other.ID != c.ID && other.Code == c.Code && slices.Contains(other.types(), t) {

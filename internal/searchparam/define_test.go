@@ -87,6 +87,7 @@ func TestDefinitionsRefused(t *testing.T) {
 		{definedJSON("a.b", "token", "Patient", "Patient.active", ""), "code", "letters"},
 		{definedJSON("_mine", "token", "Patient", "Patient.active", ""), "code", "begin with _"},
 		{definedJSON("gender", "token", "Patient", "Patient.active", ""), "code", "of R4 already"},
+		{definedJSON("security-context", "reference", "Binary", "Binary.securityContext", ""), "code", "of the server's own"},
 		{definedJSON("taken", "token", "Patient", "Patient.active", ""), "code", "SearchParameter/other"},
 		{definedJSON("x", "token", "Patientt", "Patient.active", ""), "base[0]", "no resource type"},
 		{definedJSON("x", "special", "Patient", "Patient.active", ""), "type", "special"},

@@ -54,6 +54,7 @@ func NewRegistry(options ...Option) *Registry {
 		}
 	}
 	r.shareEntries()
+	r.addOwn()
 	for _, t := range r4.ResourceTypes() {
 		for _, p := range r4.Params(t) {
 			if kind := r.params[p].Kind; kind != search.KindSpecial && kind != search.KindPosition {
@@ -149,6 +150,9 @@ func boundSets(p *r4.SearchParam) []*r4.ValueSet {
 func (r *Registry) Param(t plan.Type, code string) (*search.Param, bool) {
 	p, ok := r4.Param(t, code)
 	if !ok {
+		p, ok = addedParam(t, code)
+	}
+	if !ok {
 		return r.own(t, code)
 	}
 	return r.params[p], true
@@ -206,6 +210,9 @@ func (r *Registry) extractions(t plan.Type) []extraction {
 			continue
 		}
 		all = append(all, newExtraction(r4.TypeName(t), p, param))
+	}
+	for _, p := range added[t] {
+		all = append(all, newExtraction(r4.TypeName(t), p, r.params[p]))
 	}
 	for _, d := range r.defined[t] {
 		all = append(all, newExtraction(r4.TypeName(t), d.source, d.param))

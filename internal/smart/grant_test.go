@@ -7,7 +7,6 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
-	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store/memory"
 )
 
@@ -25,9 +24,9 @@ func TestGrantOfTwoWorlds(t *testing.T) {
 		launch Launch
 		read   string
 	}{
-		{"patient/*.read", a, aCompartment + " Device/dev-a " + openOnes},
-		{"patient/*.*", Launch{Patient: "Patient/a"}, aCompartment + " Device/dev-a " + openOnes},
-		{"patient/*.rs", a, aCompartment + " Device/dev-a " + openOnes},
+		{"patient/*.read", a, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
+		{"patient/*.*", Launch{Patient: "Patient/a"}, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
+		{"patient/*.rs", a, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
 		{"patient/*.write", a, ""},
 		{"patient/*.read", Launch{}, ""},
 		{"patient/*.read", Launch{Patient: "a/b"}, ""},
@@ -38,7 +37,8 @@ func TestGrantOfTwoWorlds(t *testing.T) {
 		{"patient/Patient.r", a, "Patient/a"},
 		{"patient/Patient.s", a, ""}, // searched, not read
 		{"patient/Organization.cruds", a, "Organization/org"},
-		{"patient/Group.read patient/ResearchStudy.read patient/Endpoint.read patient/Task.read patient/Binary.read", a, ""},
+		{"patient/Group.read patient/ResearchStudy.read patient/Endpoint.read patient/Task.read", a, ""},
+		{"patient/Binary.*", a, "Binary/bin-a"},
 		{"patient/NoSuch.read", a, ""},
 		{"patient/Observation.read patient/Condition.r", a, "Condition/c-a Observation/lab-a Observation/vital-a"},
 
@@ -49,7 +49,7 @@ func TestGrantOfTwoWorlds(t *testing.T) {
 		{"patient/Observation.rs?value-quantity=gt4", a, "Observation/lab-a"},
 		{"patient/Observation.rs?category=laboratory patient/Observation.rs?status=preliminary", a, "Observation/lab-a Observation/vital-a"},
 		{"patient/Observation.rs?category=laboratory patient/Observation.rs", a, "Observation/lab-a Observation/vital-a"},
-		{"patient/Observation.rs?category=laboratory patient/*.r", Launch{Patient: "b"}, strings.ReplaceAll(strings.ReplaceAll(aCompartment, "-a", "-b"), "Patient/a", "Patient/b") + " Device/dev-b " + openOnes},
+		{"patient/Observation.rs?category=laboratory patient/*.r", Launch{Patient: "b"}, strings.ReplaceAll(strings.ReplaceAll(aCompartment, "-a", "-b"), "Patient/a", "Patient/b") + " Binary/bin-b Device/dev-b " + openOnes},
 		{"patient/Observation.rs?_id=lab-b,vital-a", a, "Observation/vital-a"},
 		{"patient/Observation.rs?subject=Patient/b", a, ""},
 		{"patient/Organization.rs?_id=none", a, ""},
@@ -69,15 +69,15 @@ func TestGrantOfTwoWorlds(t *testing.T) {
 		{"system/Condition.read", Launch{}, "Condition/c-a Condition/c-b"},
 		{"user/Condition.read patient/Encounter.read", a, "Condition/c-a Condition/c-b Encounter/e-a"},
 
-		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Practitioner/doc"}, aCompartment + " Device/dev-a " + openOnes},
-		{"user/*.cruds", Launch{FineGrained: true, FHIRUser: testBase + "Practitioner/doc"}, aCompartment + " Device/dev-a " + openOnes},
+		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Practitioner/doc"}, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
+		{"user/*.cruds", Launch{FineGrained: true, FHIRUser: testBase + "Practitioner/doc"}, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
 		{"user/Observation.rs?category=laboratory", Launch{FineGrained: true, FHIRUser: "Practitioner/doc"}, "Observation/lab-a"},
 		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Practitioner/nobody"}, openOnes},
 		{"user/*.read", Launch{FineGrained: true, FHIRUser: "https://other.example/r4/Practitioner/doc"}, ""},
 		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Organization/org"}, ""},
 		{"user/*.read", Launch{FineGrained: true, FHIRUser: "PractitionerRole/role"}, ""},
 		{"user/*.read", Launch{FineGrained: true}, ""},
-		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Patient/a"}, aCompartment + " Device/dev-a " + openOnes},
+		{"user/*.read", Launch{FineGrained: true, FHIRUser: "Patient/a"}, aCompartment + " Binary/bin-a Device/dev-a " + openOnes},
 		{"user/*.read", Launch{FineGrained: true, FHIRUser: "RelatedPerson/rel-b"}, "RelatedPerson/rel-b " + openOnes},
 		{"user/*.read system/Condition.read", Launch{FineGrained: true, FHIRUser: "?"}, "Condition/c-a Condition/c-b"},
 		{"", a, ""},
@@ -233,7 +233,7 @@ func TestEveryTypeIsDecided(t *testing.T) {
 			if readable {
 				t.Errorf("%s is shut and may be read", name)
 			}
-		case member || bound && name != "Binary":
+		case member || bound:
 			if !readable || where == nil {
 				t.Errorf("%s of the compartment: %v under %v", name, readable, where)
 			}
@@ -249,48 +249,27 @@ func TestEveryTypeIsDecided(t *testing.T) {
 	}
 }
 
-// withContext is a registry that knows a parameter for Binary.securityContext,
-// which R4 lacks.
-type withContext struct{ search.Registry }
-
-const contextParam = 0xfff0
-
-func (r withContext) Param(t plan.Type, code string) (*search.Param, bool) {
-	if r.Name(t) == "Binary" && code == boundTypes["Binary"] {
-		return &search.Param{Code: code, Number: contextParam, Kind: search.KindReference}, true
-	}
-	return r.Registry.Param(t, code)
-}
-
-// Where the registry knows a Binary's security context, it decides: the patient,
-// or what is in the patient's compartment.
+// A Binary's security context decides: the patient, or what is in the patient's
+// compartment. One without is nobody's.
 func TestBinaryBySecurityContext(t *testing.T) {
 	w := twoWorlds(t)
-	contexts := map[string]string{
-		"p-a": "Patient/a", "p-b": "Patient/b", "o-a": "Observation/lab-a", "o-b": "Observation/lab-b", "org": "Organization/org", "none": "",
+	for id, context := range map[string]string{
+		"p-a": "Patient/a", "p-b": "Patient/b", "o-a": "Observation/lab-a", "o-b": "Observation/lab-b", "org": "Organization/org",
+		"own-base": testBase + "Patient/a", "version": "Patient/a/_history/1", "elsewhere": "https://other.example/Patient/a",
+	} {
+		w.all = append(w.all, w.candidate(t, `{"resourceType":"Binary","id":"`+id+`","contentType":"x/y","securityContext":{"reference":"`+context+`"}}`))
 	}
-	for id, context := range contexts {
-		c := w.candidate(t, `{"resourceType":"Binary","id":"`+id+`","contentType":"x/y"}`)
-		if name, target, ok := strings.Cut(context, "/"); ok {
-			typ, _ := r4.TypeByName(name)
-			self := testWorld.Key.Self(plan.Key{Type: typ, ID: target})
-			c.Entries = append(c.Entries, plan.Entry{Param: plan.NewParam(contextParam, uint8(search.Main)), Value: self[:]})
-		}
-		w.all = append(w.all, c)
-	}
-	world := testWorld
-	world.Registry = withContext{registry}
+	w.all = append(w.all, w.candidate(t, `{"resourceType":"Binary","id":"none","contentType":"x/y"}`))
 	for _, l := range []struct {
 		scope string
 		Launch
-	}{{"patient/Binary.read", Launch{Patient: "a"}}, {"user/Binary.read", Launch{FineGrained: true, FHIRUser: "Practitioner/doc"}}} {
-		scopes, err := ParseScopes(l.scope, Features{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		g, _ := NewGrant(world, scopes.Resources, l.Launch)
-		if got := strings.Join(w.shown(g, search.Read), " "); got != "Binary/o-a Binary/p-a" {
+	}{{"patient/Binary.*", Launch{Patient: "a"}}, {"user/Binary.*", Launch{FineGrained: true, FHIRUser: "Practitioner/doc"}}} {
+		g, _ := granted(t, l.scope, l.Launch)
+		if got := strings.Join(w.shown(g, search.Read), " "); got != "Binary/bin-a Binary/o-a Binary/own-base Binary/p-a Binary/version" {
 			t.Errorf("%s shows %s", l.scope, got)
+		}
+		if got := w.shown(g, search.Update); len(got) != 0 {
+			t.Errorf("%s changes %s", l.scope, got)
 		}
 	}
 }

@@ -17,8 +17,8 @@ var openTypes = []string{
 // may be read and searched where it is one's own, and never written.
 var boundTypes = map[string]string{
 	"Device": "patient",
-	// R4 has no parameter for Binary.securityContext; where the registry knows
-	// none either, Binary is refused.
+	// The server's own parameter for Binary.securityContext, which R4 lacks
+	// (searchparam/added.go); without a context nobody sees it.
 	"Binary": "security-context",
 }
 

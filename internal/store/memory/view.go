@@ -287,7 +287,9 @@ func cut(op string, rows []row, want pageOf) (store.Page, error) {
 		if err != nil {
 			return store.Page{}, fault.Wrap(fault.Internal, op, err)
 		}
-		page.Next = next
+		// As long however many commits there are: a link's length tells nobody.
+		width := len(strconv.FormatInt(rows[want.limit-1].place.Order, 10))
+		page.Next = append(next, bytes.Repeat([]byte(" "), len("-9223372036854775808")-width)...)
 	}
 	return page, nil
 }
