@@ -61,6 +61,12 @@ func (l Limits) orDefault() Limits {
 // TooLarge when a bound on length or count is passed.
 func Parse(src []byte) (*Document, error) { return ParseLimits(src, Limits{}) }
 
+// ParseStored is Parse of a resource that was taken in before, within whatever
+// bounds, and of what this server made of it: as long as it is.
+func ParseStored(text []byte) (*Document, error) {
+	return ParseLimits(text, Limits{MaxBytes: len(text), MaxNodes: 2 * DefaultLimits.MaxNodes, MaxDepth: 2 * DefaultLimits.MaxDepth})
+}
+
 // ParseLimits is Parse with bounds of the caller's.
 func ParseLimits(src []byte, l Limits) (*Document, error) {
 	l = l.orDefault()

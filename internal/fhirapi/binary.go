@@ -1,6 +1,7 @@
 package fhirapi
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/http"
 	"slices"
@@ -54,7 +55,7 @@ func (x *exchange) content(status int, v *interaction.Version, resource []byte) 
 	if !x.wanted.byAccept {
 		return false, nil
 	}
-	doc, err := fhir.Parse(resource)
+	doc, err := fhir.ParseStored(resource)
 	if err != nil {
 		return false, fault.Wrap(fault.Internal, "fhirapi.content", err)
 	}
@@ -70,8 +71,15 @@ func (x *exchange) content(status int, v *interaction.Version, resource []byte) 
 }
 
 func (x *exchange) sendContent(status int, v *interaction.Version, binary fhir.Node, typ string) error {
-	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(binary.Get("data").Text()), ""))
-	if err != nil {
+	text := binary.Get("data").Raw()
+	if len(text) > 1 {
+		text = text[1 : len(text)-1]
+	}
+	if bytes.ContainsAny(text, " \\") { // white space, or escapes
+		text = bytes.Join(bytes.Fields([]byte(binary.Get("data").Text())), nil)
+	}
+	size, ok := base64Size(text)
+	if !ok {
 		return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.content", Detail: "the content is not base64", Hint: "ask for application/fhir+json"}
 	}
 	x.versionHeaders(v)
@@ -82,8 +90,32 @@ func (x *exchange) sendContent(status int, v *interaction.Version, binary fhir.N
 	if of := binary.Get("securityContext").Get("reference").Text(); printable(of) {
 		h.Set(securityContext, of)
 	}
-	return x.send(status, data)
+	return x.sendFrom(status, size, base64.NewDecoder(base64.StdEncoding, bytes.NewReader(text)))
 }
+
+// base64Size is how many bytes a base64 text of RFC 4648 without white space
+// holds; ok is false when it is none.
+func base64Size(text []byte) (size int, ok bool) {
+	data := bytes.TrimRight(text, "=")
+	padding := len(text) - len(data)
+	if len(text)%4 != 0 || padding > 2 {
+		return 0, false
+	}
+	for _, c := range data {
+		if !base64Digits[c] {
+			return 0, false
+		}
+	}
+	return len(text)/4*3 - padding, true
+}
+
+// base64Digits are the bytes that base64 is written with, but for its padding.
+var base64Digits = func() (digits [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		digits[c] = true
+	}
+	return digits
+}()
 
 // printable reports whether text can stand in a header, and is there.
 func printable(text string) bool {

@@ -222,7 +222,7 @@ func (x *exchange) body(status int, resource []byte) error {
 }
 
 func asXMLText(resource []byte, pretty bool) ([]byte, error) {
-	doc, err := fhir.Parse(resource)
+	doc, err := fhir.ParseStored(resource)
 	if err != nil {
 		return nil, err
 	}
@@ -242,16 +242,21 @@ var zippers = sync.Pool{New: func() any {
 }}
 
 func (x *exchange) send(status int, body []byte) error {
+	return x.sendFrom(status, len(body), bytes.NewReader(body))
+}
+
+// sendFrom sends a body of this many bytes as it is read.
+func (x *exchange) sendFrom(status, size int, body io.Reader) error {
 	h := x.w.Header()
 	h.Add("Vary", "Accept, Accept-Encoding")
 	head := x.r.Method == http.MethodHead
-	if len(body) < minCompressed || head || !takesGzip(x.r.Header.Get("Accept-Encoding")) {
-		h.Set("Content-Length", strconv.Itoa(len(body)))
+	if size < minCompressed || head || !takesGzip(x.r.Header.Get("Accept-Encoding")) {
+		h.Set("Content-Length", strconv.Itoa(size))
 		x.w.WriteHeader(status)
 		if head {
 			return nil
 		}
-		_, err := x.w.Write(body)
+		_, err := io.Copy(x.w, body)
 		return sent(err)
 	}
 	h.Set("Content-Encoding", "gzip")
@@ -259,7 +264,7 @@ func (x *exchange) send(status int, body []byte) error {
 	z := zippers.Get().(*gzip.Writer)
 	defer zippers.Put(z)
 	z.Reset(x.w)
-	if _, err := z.Write(body); err != nil {
+	if _, err := io.Copy(z, body); err != nil {
 		return sent(err)
 	}
 	return sent(z.Close())

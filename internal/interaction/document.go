@@ -108,7 +108,7 @@ func (s *Session) reached(ctx context.Context, view store.View, of plan.Key, fir
 // literalTargets are the resources of this store that a version refers to by
 // "Type/id" or its absolute URL.
 func (s *Session) literalTargets(v *Version) ([]plan.Key, error) {
-	doc, err := fhir.Parse(v.Resource())
+	doc, err := fhir.ParseStored(v.Resource())
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "interaction.document", err)
 	}

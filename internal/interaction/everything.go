@@ -108,7 +108,7 @@ const maxMembers = 256
 func (e *scope) choose(v *Version) error {
 	e.owners = []plan.Key{e.of}
 	if v.Type == "Group" {
-		doc, err := fhir.Parse(v.Resource())
+		doc, err := fhir.ParseStored(v.Resource())
 		if err != nil {
 			return fault.Wrap(fault.Internal, "interaction.everything", err)
 		}

@@ -366,7 +366,7 @@ func (s *Session) WholeStore(ctx context.Context) (export.Request, error) {
 
 // groupMembers are the ids of a Group's active patients.
 func (s *Session) groupMembers(v *Version) ([]string, error) {
-	doc, err := fhir.Parse(v.Resource())
+	doc, err := fhir.ParseStored(v.Resource())
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "interaction.export", err)
 	}

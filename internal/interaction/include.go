@@ -178,7 +178,7 @@ func (s *Session) canonicalTargets(inc search.Include) []plan.Type {
 // pointsTo lists what a parameter of a resource refers to, without a parameter
 // what every reference parameter does: resources of this store, and canonicals.
 func (s *Session) pointsTo(rec store.Record, p *search.Param) ([]plan.Key, []string, error) {
-	doc, err := fhir.Parse(fhir.StoredJSON(rec.Body))
+	doc, err := fhir.ParseStored(fhir.StoredJSON(rec.Body))
 	if err != nil {
 		return nil, nil, fault.Wrap(fault.Internal, "interaction.pointsTo", err)
 	}

@@ -43,7 +43,7 @@ func meta(ctx context.Context, s *Session, req OperationRequest) ([]byte, error)
 }
 
 func metaOf(v *Version) ([]byte, error) {
-	doc, err := fhir.Parse(v.Resource())
+	doc, err := fhir.ParseStored(v.Resource())
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "interaction.metaOf", err)
 	}
@@ -95,7 +95,7 @@ type metaUnion struct {
 }
 
 func (u *metaUnion) add(resource []byte) error {
-	doc, err := fhir.Parse(resource)
+	doc, err := fhir.ParseStored(resource)
 	if err != nil {
 		return fault.Wrap(fault.Internal, "interaction.metaUnion", err)
 	}

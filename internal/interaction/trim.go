@@ -22,7 +22,7 @@ func trim(body []byte, t plan.Type, summary search.Summary, elements []string) (
 	if keep == nil {
 		return body, nil
 	}
-	doc, err := fhir.Parse(body)
+	doc, err := fhir.ParseStored(body)
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "interaction.trim", err)
 	}

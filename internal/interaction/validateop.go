@@ -40,7 +40,7 @@ func validation(ctx context.Context, s *Session, req OperationRequest) ([]byte, 
 		if c.mode == "delete" {
 			return s.checkDelete(req)
 		}
-		doc, err := fhir.Parse(v.Resource())
+		doc, err := fhir.ParseStored(v.Resource())
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, "interaction.validation", err)
 		}

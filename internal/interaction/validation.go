@@ -26,7 +26,7 @@ func (s *Session) valid(ctx context.Context, doc *fhir.Document) (*fhir.Document
 	}
 	marked := slices.Collect(issueExtensions(doc.Root()))
 	if len(marked) > 0 {
-		clean, err := fhir.Parse(fhir.Apply(doc, unmark(doc.Root(), marked)))
+		clean, err := fhir.ParseStored(fhir.Apply(doc, unmark(doc.Root(), marked)))
 		if err != nil {
 			return nil, nil, fault.Wrap(fault.Internal, "interaction.valid", err)
 		}
@@ -118,7 +118,7 @@ func mark(doc *fhir.Document, issues []fault.Issue) (*fhir.Document, error) {
 	if !list.Exists() {
 		edit = fhir.Set(root, "extension", append(append([]byte{'['}, note...), ']'))
 	}
-	marked, err := fhir.Parse(fhir.Apply(doc, []fhir.Edit{edit}))
+	marked, err := fhir.ParseStored(fhir.Apply(doc, []fhir.Edit{edit}))
 	return marked, fault.Wrap(fault.Internal, "interaction.mark", err)
 }
 

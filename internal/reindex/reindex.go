@@ -330,7 +330,7 @@ func definition(rec store.Record) (d searchparam.Definition, used bool, err erro
 
 func document(rec store.Record) (*fhir.Document, error) {
 	body := make([]byte, 0, fhir.ResourceSize(rec.Body))
-	return fhir.Parse(fhir.AppendResource(body, rec.Body, rec.Key.ID, rec.Version, rec.Updated))
+	return fhir.ParseStored(fhir.AppendResource(body, rec.Body, rec.Key.ID, rec.Version, rec.Updated))
 }
 
 // settle brings State up to the definitions, and reports whether it changed.
