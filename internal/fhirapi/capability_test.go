@@ -127,6 +127,11 @@ func TestStatedParametersParse(t *testing.T) {
 		for i := range resource.Get("searchInclude").Items() {
 			includes = append(includes, "_include="+url.QueryEscape(i.Text()))
 		}
+		if typ == "Patient" || typ == "Binary" {
+			for i := range resource.Get("searchRevInclude").Items() {
+				includes = append(includes, "_revinclude="+url.QueryEscape(i.Text()))
+			}
+		}
 		for part := range slices.Chunk(includes, 32) {
 			if got := s.do(t, "GET", "/"+typ+"?"+strings.Join(part, "&"), ""); got.status != 200 {
 				t.Errorf("%s: %d %s", typ, got.status, got.body)

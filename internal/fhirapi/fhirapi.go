@@ -153,17 +153,25 @@ func (x *exchange) version(status int, v *interaction.Version) error {
 			return err
 		}
 	}
-	if x.r.Method == http.MethodGet && (strings.Contains(x.RawQuery, "_summary") || strings.Contains(x.RawQuery, "_elements")) {
-		pairs, err := search.ParsePairs(x.RawQuery)
-		if err == nil {
-			body, err = x.Session.Trimmed(v, pairs)
-		}
-		if err != nil {
-			return err
-		}
+	body, err := x.trimmed(body)
+	if err != nil {
+		return err
 	}
 	x.versionHeaders(v)
 	return x.body(status, body)
+}
+
+// trimmed cuts a resource that is read to what _summary and _elements ask for.
+func (x *exchange) trimmed(resource []byte) ([]byte, error) {
+	reads := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+	if !reads || !strings.Contains(x.RawQuery, "_summary") && !strings.Contains(x.RawQuery, "_elements") {
+		return resource, nil
+	}
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return nil, err
+	}
+	return x.Session.Trimmed(resource, pairs)
 }
 
 func (x *exchange) versionHeaders(v *interaction.Version) {

@@ -19,6 +19,9 @@ func (x *exchange) capabilities() error {
 	if err != nil {
 		return err
 	}
+	if body, err = x.trimmed(body); err != nil {
+		return err
+	}
 	return x.body(http.StatusOK, body)
 }
 
@@ -288,7 +291,11 @@ func (x *exchange) operate() error {
 			return err
 		}
 	}
-	req := interaction.OperationRequest{Pairs: pairs, Body: x.Body, Post: x.r.Method == http.MethodPost}
+	match, err := interaction.ParseMatch(x.r.Header.Get("If-Match"), "")
+	if err != nil {
+		return err
+	}
+	req := interaction.OperationRequest{Pairs: pairs, Body: x.Body, Post: x.r.Method == http.MethodPost, Match: match}
 	last := len(x.path) - 1
 	if last > 0 {
 		req.Type = x.path[0]

@@ -112,21 +112,29 @@ var operationShapes = []struct {
 
 // operation is the route of an extended operation (R4 operations.html), by GET,
 // where it changes nothing, and by POST.
-func operation(method string, segments []string) (*route, bool) {
+func operation(method string, segments []string) (r *route, ok bool, err error) {
 	last := len(segments) - 1
-	if last < 0 || last >= len(operationShapes) || method != http.MethodGet && method != http.MethodPost {
-		return nil, false
+	if last < 0 || last >= len(operationShapes) {
+		return nil, false, nil
 	}
 	at := operationShapes[last]
 	o, ok := interaction.FindOperation(at.level, segments[0], segments[last])
-	if !ok || !match(at.shape+o.Name, segments) {
-		return nil, false
+	switch {
+	case !ok || !match(at.shape+o.Name, segments):
+		return nil, false, nil
+	case method != http.MethodGet && method != http.MethodPost:
+		return nil, true, notOffered(method, "GET, POST")
 	}
-	r := &route{method: method, shape: at.shape + o.Name, action: o.Action, serve: (*exchange).operate}
+	r = &route{method: method, shape: at.shape + o.Name, action: o.Action, serve: (*exchange).operate}
 	if method == http.MethodPost && o.PostAction != "" {
 		r.action = o.PostAction
 	}
-	return r, true
+	return r, true, nil
+}
+
+// notOffered is the fault of a method that a path does not have.
+func notOffered(method, allowed string) error {
+	return &fault.Error{Kind: fault.MethodNotAllowed, Op: "fhirapi.find", Subject: allowed, Detail: method + " is not offered here"}
 }
 
 // find gives the route of a request; where only the method is wrong, the fault's
@@ -135,8 +143,8 @@ func find(method string, segments []string) (*route, error) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	if r, ok := operation(method, segments); ok {
-		return r, nil
+	if r, ok, err := operation(method, segments); ok {
+		return r, err
 	}
 	var allowed []string
 	for i := range routes {
@@ -149,8 +157,7 @@ func find(method string, segments []string) (*route, error) {
 		allowed = append(allowed, routes[i].method)
 	}
 	if allowed != nil {
-		return nil, &fault.Error{Kind: fault.MethodNotAllowed, Op: "fhirapi.find", Subject: strings.Join(allowed, ", "),
-			Detail: method + " is not offered here"}
+		return nil, notOffered(method, strings.Join(allowed, ", "))
 	}
 	if len(segments) > 0 && strings.HasPrefix(segments[len(segments)-1], "$") {
 		return nil, &fault.Error{Kind: fault.NotFound, Op: "fhirapi.find", Subject: segments[len(segments)-1], Detail: "no such operation on this server"}

@@ -48,6 +48,7 @@ type capabilityResource struct {
 	ConditionalDelete string            `json:"conditionalDelete"`
 	ReferencePolicy   []string          `json:"referencePolicy"`
 	SearchInclude     []string          `json:"searchInclude,omitempty"`
+	SearchRevInclude  []string          `json:"searchRevInclude,omitempty"`
 	SearchParam       []capabilityParam `json:"searchParam"`
 	Operation         []capabilityOp    `json:"operation,omitempty"`
 }
@@ -136,9 +137,9 @@ func (s *Session) statement(mode string) (parts [3][]byte, err error) {
 }
 
 func (s *Session) makeStatement(mode, date string) (parts [3][]byte, err error) {
-	content := s.capabilityStatement(mode)
+	content, name := s.capabilityStatement(mode), "CapabilityStatement"
 	if mode == "terminology" {
-		content = map[string]any{"resourceType": "TerminologyCapabilities"}
+		content, name = map[string]any{}, "TerminologyCapabilities"
 	}
 	content["status"], content["date"], content["kind"] = "active", date, "instance"
 	content["software"] = map[string]string{"name": "Tarn"}
@@ -147,6 +148,7 @@ func (s *Session) makeStatement(mode, date string) (parts [3][]byte, err error) 
 	if err != nil {
 		return parts, fault.Wrap(fault.Internal, "interaction.Capabilities", err)
 	}
+	body = append([]byte(`{"resourceType":"`+name+`",`), body[1:]...) // it stands first, as clients expect
 	parts[0], body, _ = bytes.Cut(body, []byte(baseMark))
 	parts[1], parts[2], _ = bytes.Cut(body, []byte(`"`+securityMark+`"`))
 	return parts, nil
@@ -154,10 +156,9 @@ func (s *Session) makeStatement(mode, date string) (parts [3][]byte, err error) 
 
 func (s *Session) capabilityStatement(mode string) map[string]any {
 	return map[string]any{
-		"resourceType": "CapabilityStatement",
-		"fhirVersion":  r4.Version,
-		"format":       []string{"application/fhir+json", "json", "application/fhir+xml", "xml"},
-		"patchFormat":  []string{"application/json-patch+json", "application/fhir+json", "application/fhir+xml"},
+		"fhirVersion": r4.Version,
+		"format":      []string{"application/fhir+json", "json", "application/fhir+xml", "xml"},
+		"patchFormat": []string{"application/json-patch+json", "application/fhir+json", "application/fhir+xml"},
 		"rest": []any{map[string]any{
 			"mode": "server", "interaction": codes(SystemInteractions), "resource": s.capabilityResources(mode),
 			"compartment": compartments(), "operation": statedOperations(func(o Operation) bool { return o.Types == nil }),
@@ -195,12 +196,41 @@ func compartments() []string {
 
 func (s *Session) capabilityResources(mode string) []capabilityResource {
 	var list []capabilityResource
+	pointing := s.pointing()
 	for _, t := range s.Registry.Types() {
 		if name := s.Registry.Name(t); !notStored[name] && (mode == "full" || normative[name]) {
-			list = append(list, s.capabilityResource(t, name))
+			r := s.capabilityResource(t, name)
+			r.SearchRevInclude = pointing[t]
+			list = append(list, r)
 		}
 	}
 	return list
+}
+
+// pointing are the reference parameters that may lead to each type, as
+// _revinclude names them.
+func (s *Session) pointing() map[plan.Type][]string {
+	all := map[plan.Type][]string{}
+	for _, t := range s.Registry.Types() {
+		name := s.Registry.Name(t)
+		if notStored[name] {
+			continue
+		}
+		for _, c := range s.Registry.Codes(t) {
+			p, ok := s.Registry.Param(t, c)
+			if !ok || p.Kind != search.KindReference || !s.offered(t, p) {
+				continue
+			}
+			targets := p.Targets
+			if len(targets) == 0 {
+				targets = s.Registry.Types()
+			}
+			for _, target := range targets {
+				all[target] = append(all[target], name+":"+c)
+			}
+		}
+	}
+	return all
 }
 
 func (s *Session) capabilityResource(t plan.Type, name string) capabilityResource {

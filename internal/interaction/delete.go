@@ -62,6 +62,9 @@ func (s *Session) DeleteWhere(ctx context.Context, typ, criteria string, match M
 	if err != nil {
 		return nil, err
 	}
+	if err := s.changeable(t); err != nil {
+		return nil, err
+	}
 	where, err := s.criteria(ctx, t, criteria)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // maxMeta bounds how many resources $meta of a type or of the store looks at.
@@ -166,10 +167,13 @@ func (s *Session) changeMeta(ctx context.Context, req OperationRequest, how func
 			given = p.Get("valueMeta")
 		}
 	}
+	if err := s.validMeta(ctx, doc.Root()); err != nil {
+		return nil, err
+	}
 	if given.Kind() != fhir.Object {
 		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.changeMeta", Subject: "meta", Detail: "it is missing", Hint: "send Parameters with a parameter meta that has a valueMeta"}
 	}
-	v, err := s.patchKey(ctx, key, metaPatch{given, how}, Match{})
+	v, err := s.patchKey(ctx, key, metaPatch{given, how}, req.Match)
 	if errors.Is(err, errUnchanged) {
 		v, err = s.Read(ctx, req.Type, req.ID)
 	}
@@ -177,6 +181,15 @@ func (s *Session) changeMeta(ctx context.Context, req OperationRequest, how func
 		return nil, err
 	}
 	return metaOf(v)
+}
+
+// validMeta holds the Parameters with the meta against R4: members that it does
+// not know would be passed over.
+func (s *Session) validMeta(ctx context.Context, parameters fhir.Node) error {
+	if s.Validator == nil || s.Level == validate.Minimal {
+		return nil
+	}
+	return validate.Refusal("interaction.changeMeta", s.Validator.Validate(ctx, parameters, s.Level))
 }
 
 // metaPatch changes a resource's meta by one that was given.

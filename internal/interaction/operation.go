@@ -1,6 +1,7 @@
 package interaction
 
 import (
+	"bytes"
 	"context"
 	"slices"
 
@@ -51,6 +52,7 @@ type OperationRequest struct {
 	Pairs    []search.Pair // parameters from the URL
 	Body     []byte        // Parameters, or where the operation allows it a resource; may be empty
 	Post     bool
+	Match    Match // If-Match, of operations that change a resource
 }
 
 func (r OperationRequest) level() Level {
@@ -145,18 +147,26 @@ func (s *Session) Operate(ctx context.Context, name string, req OperationRequest
 	return body, nil, err
 }
 
-// convert gives back the resource that came (R4 resource-operation-convert.html):
-// the wire reads and writes the forms.
-func convert(_ context.Context, _ *Session, req OperationRequest) ([]byte, error) {
+// convert gives back the resource that came, as the body or as the parameter
+// input (R4 resource-operation-convert.html): the wire reads and writes the forms.
+func convert(_ context.Context, s *Session, req OperationRequest) ([]byte, error) {
+	if len(req.Body) == 0 {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.convert", Subject: "input", Detail: "it is missing", Hint: "send a resource by POST"}
+	}
 	doc, err := fhir.Parse(req.Body)
 	if err != nil {
 		return nil, err
 	}
 	defer doc.Release()
-	if doc.ResourceType() == "" {
-		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.convert", Subject: "resourceType", Detail: "it is missing"}
+	resource := doc.Root()
+	if first := resource.Get("parameter").Index(0); resource.ResourceType() == "Parameters" && first.Get("name").Is("input") {
+		resource = first.Get("resource")
 	}
-	return req.Body, nil
+	name := resource.ResourceType()
+	if _, known := s.Registry.Type(name); !known {
+		return nil, &fault.Error{Kind: fault.Invalid, Op: "interaction.convert", Subject: "resourceType", Detail: "it names no resource type of R4"}
+	}
+	return bytes.Clone(resource.Raw()), nil
 }
 
 // readParameters takes simple parameters out of a Parameters resource (R4

@@ -18,8 +18,7 @@ const subsetted = `{"system":"http://terminology.hl7.org/CodeSystem/v3-Observati
 // only; mandatory ones and modifiers always stay, and a tag says that it is not
 // whole.
 func trim(body []byte, t plan.Type, summary search.Summary, elements []string) ([]byte, error) {
-	keep := keeper(t, summary, elements)
-	if keep == nil {
+	if keeper(t, summary, elements) == nil {
 		return body, nil
 	}
 	doc, err := fhir.ParseStored(body)
@@ -27,6 +26,14 @@ func trim(body []byte, t plan.Type, summary search.Summary, elements []string) (
 		return nil, fault.Wrap(fault.Internal, "interaction.trim", err)
 	}
 	defer doc.Release()
+	return trimDocument(doc, t, summary, elements), nil
+}
+
+func trimDocument(doc *fhir.Document, t plan.Type, summary search.Summary, elements []string) []byte {
+	keep := keeper(t, summary, elements)
+	if keep == nil {
+		return doc.Bytes()
+	}
 	root := doc.Root()
 	var edits []fhir.Edit
 	for name, member := range root.Members() {
@@ -34,7 +41,7 @@ func trim(body []byte, t plan.Type, summary search.Summary, elements []string) (
 			edits = append(edits, fhir.Edit{Node: member})
 		}
 	}
-	return fhir.Apply(doc, append(edits, tagSubsetted(root))), nil
+	return fhir.Apply(doc, append(edits, tagSubsetted(root)))
 }
 
 // alwaysKept are the root members no form of summary takes away.
@@ -87,10 +94,15 @@ func tagSubsetted(root fhir.Node) fhir.Edit {
 	return fhir.Set(meta, "tag", []byte(`[`+subsetted+`]`))
 }
 
-// Trimmed is a version's JSON as a read with _summary or _elements asks for it;
-// other parameters are not looked at.
-func (s *Session) Trimmed(v *Version, pairs []search.Pair) ([]byte, error) {
-	t, err := s.typ(v.Type)
+// Trimmed is a resource as a read with _summary or _elements asks for it; other
+// parameters are not looked at.
+func (s *Session) Trimmed(resource []byte, pairs []search.Pair) ([]byte, error) {
+	doc, err := fhir.ParseStored(resource)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "interaction.Trimmed", err)
+	}
+	defer doc.Release()
+	t, err := s.typ(doc.ResourceType())
 	if err != nil {
 		return nil, err
 	}
@@ -102,5 +114,5 @@ func (s *Session) Trimmed(v *Version, pairs []search.Pair) ([]byte, error) {
 	if q.Summary == search.SummaryCount {
 		return nil, invalidPair(asked[0], "a read has nothing to count")
 	}
-	return trim(v.Resource(), t, q.Summary, q.Elements)
+	return trimDocument(doc, t, q.Summary, q.Elements), nil
 }
