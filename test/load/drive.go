@@ -66,17 +66,24 @@ func (t *target) prepare(ctx context.Context, kind operation, w *world) ([][]byt
 	random := rand.New(rand.NewPCG(1, 2))
 	list := make([][]byte, preparedRequests)
 	for i := range list {
-		r, err := t.make(ctx, kind.request(w, random))
+		raw, err := t.raw(ctx, kind, w, random)
 		if err != nil {
 			return nil, err
 		}
-		var raw bytes.Buffer
-		if err := r.Write(&raw); err != nil {
-			return nil, err
-		}
-		list[i] = raw.Bytes()
+		list[i] = raw
 	}
 	return list, nil
+}
+
+// raw is one request as it is sent.
+func (t *target) raw(ctx context.Context, kind operation, w *world, random *rand.Rand) ([]byte, error) {
+	r, err := t.make(ctx, kind.request(w, random))
+	if err != nil {
+		return nil, err
+	}
+	var raw bytes.Buffer
+	err = r.Write(&raw)
+	return raw.Bytes(), err
 }
 
 // result is one line of the table.
