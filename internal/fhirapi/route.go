@@ -58,10 +58,13 @@ var routes = []route{
 // maxSegments bounds a path's depth; the deepest route has four.
 const maxSegments = 8
 
+// usualSegments is how deep most paths are.
+const usualSegments = 4
+
 // split takes a raw path apart, passing over doubled slashes, and decodes each
 // segment.
 func split(raw string) ([]string, error) {
-	var segments []string
+	segments := make([]string, 0, usualSegments)
 	for part := range strings.SplitSeq(raw, "/") {
 		if part == "" {
 			continue
@@ -79,17 +82,15 @@ func split(raw string) ([]string, error) {
 
 // match holds a path against a shape.
 func match(shape string, segments []string) bool {
-	if shape == "" {
-		return len(segments) == 0
+	if shape == "" || len(segments) == 0 {
+		return shape == "" && len(segments) == 0
 	}
-	want := strings.Split(shape, "/")
-	if len(want) != len(segments) {
-		return false
-	}
-	for i, w := range want {
-		if !matchSegment(w, segments[i]) {
+	for i, segment := range segments {
+		want, rest, more := strings.Cut(shape, "/")
+		if more != (i < len(segments)-1) || !matchSegment(want, segment) {
 			return false
 		}
+		shape = rest
 	}
 	return true
 }
@@ -193,13 +194,15 @@ func Target(method, rawPath string) (action, typ string) {
 // typ is the last type that a route's path names: in a compartment that of the
 // resources searched.
 func (r *route) typ(segments []string) (typ string) {
-	for i, part := range strings.Split(r.shape, "/") {
+	at := 0
+	for part := range strings.SplitSeq(r.shape, "/") {
 		switch part {
 		case "T", pollType:
-			typ = segments[i]
+			typ = segments[at]
 		case "*":
 			return ""
 		}
+		at++
 	}
 	return typ
 }

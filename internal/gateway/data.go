@@ -118,11 +118,11 @@ func reads(method string) bool { return method == http.MethodGet || method == ht
 // uriTypes are the path prefixes by which HealthLake lets payers tell their CMS
 // interfaces apart, and the dimension that metrics show for each: no difference
 // otherwise (HealthLake developer guide, "CMS compliance").
-var uriTypes = map[string]string{
-	"patientaccess/v2/":    "patient-access",
-	"provideraccess/v2/":   "provider-access",
-	"payertopayerdx/v2/":   "payer-to-payer",
-	"priorauthservice/v2/": "prior-authorization",
+var uriTypes = [...]struct{ prefix, dimension string }{
+	{"patientaccess/v2/", "patient-access"},
+	{"provideraccess/v2/", "provider-access"},
+	{"payertopayerdx/v2/", "payer-to-payer"},
+	{"priorauthservice/v2/", "prior-authorization"},
 }
 
 // splitData takes /datastore/{id}/r4/rest apart, also behind one of uriTypes;
@@ -133,9 +133,10 @@ func splitData(path string) (id, rest, uriType string, ok bool) {
 		return "", "", "", false
 	}
 	after = strings.TrimLeft(after, "/")
-	for prefix, dimension := range uriTypes {
-		if behind, is := strings.CutPrefix(after, prefix); is {
-			after, uriType = behind, dimension
+	for _, of := range uriTypes {
+		if behind, is := strings.CutPrefix(after, of.prefix); is {
+			after, uriType = behind, of.dimension
+			break
 		}
 	}
 	if after != "r4" && !strings.HasPrefix(after, "r4/") {

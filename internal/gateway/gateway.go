@@ -110,9 +110,12 @@ type exchange struct {
 	id        string // request id
 	began     time.Time
 	plane     string
-	action    string // IAM action, once known
-	uriType   string // one of uriTypes, or empty
-	datastore string // id; only ever in the form of one
+	action    string        // IAM action, once known
+	uriType   string        // one of uriTypes, or empty
+	datastore string        // id; only ever in the form of one
+	signed    *sigv4.Signed // the signature, once it was read
+	unsigned  error         // why there is none in form
+	address   string        // see source
 	principal iam.Principal
 	asked     iam.Request // what the policy was asked, once it was
 	app       *audit.App  // who a bearer token speaks for; nil without one
@@ -149,12 +152,15 @@ func (x *exchange) event(status int) audit.Event {
 	defer x.mu.Unlock()
 	e := audit.Event{
 		Time: x.began, RequestID: x.id, Plane: x.plane, Service: x.service, Principal: x.principal.ARN, AccessKey: x.principal.AccessKeyID,
-		App: x.app, Action: x.action, Datastore: x.datastore, Resources: x.targets, Forbidden: slices.Sorted(maps.Keys(x.forbidden)),
-		Source: sourceIP(x.r), Agent: x.r.UserAgent(), TLS: x.r.TLS != nil, Status: status,
+		App: x.app, Action: x.action, Datastore: x.datastore, Resources: x.targets,
+		Source: x.source(), Agent: x.r.UserAgent(), TLS: x.r.TLS != nil, Status: status,
 		Denied: x.refusal.Name, Code: x.refusal.AWSType, Message: x.refusal.Sentence,
 	}
+	if len(x.forbidden) > 0 {
+		e.Forbidden = slices.Sorted(maps.Keys(x.forbidden))
+	}
 	if e.AccessKey == "" && e.Denied != "" {
-		e.Claimed = sigv4.ClaimedKey(x.r)
+		e.Claimed = x.claimedKey()
 	}
 	return e
 }
@@ -167,7 +173,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{w: &answer{ResponseWriter: w}, r: r, id: id, began: g.Clock()}
-	x.w.Header().Set("x-amzn-RequestId", id)
+	x.w.Header()[requestIDHeader] = []string{id}
 	secureHeaders(x.w.Header(), r)
 	defer g.finish(x)
 	defer g.recovered(x)
@@ -187,17 +193,27 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// hstsAge is how long browsers are to ask by TLS alone, where TLS is spoken.
-const hstsAge = "max-age=31536000"
+// requestIDHeader is x-amzn-RequestId as net/http keeps it.
+const requestIDHeader = "X-Amzn-Requestid"
+
+// The headers of secureHeaders, whose values all answers share: whoever sets one
+// anew puts another list in its place. Browsers are to ask by TLS alone for a
+// year, where TLS is spoken.
+var (
+	noSniff    = []string{"nosniff"}
+	noReferrer = []string{"no-referrer"}
+	noStore    = []string{"no-store"}
+	hstsAge    = []string{"max-age=31536000"}
+)
 
 // secureHeaders keeps browsers from guessing types, from telling others where
 // they were, and from keeping what they saw.
 func secureHeaders(h http.Header, r *http.Request) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cache-Control", "no-store")
+	h["X-Content-Type-Options"] = noSniff
+	h["Referrer-Policy"] = noReferrer
+	h["Cache-Control"] = noStore
 	if r.TLS != nil {
-		h.Set("Strict-Transport-Security", hstsAge)
+		h["Strict-Transport-Security"] = hstsAge
 	}
 }
 
@@ -351,7 +367,7 @@ func (g *Gateway) question(x *exchange, action, resource string, about awsapi.Su
 // values are what conditions of policies may look at.
 func (g *Gateway) values(x *exchange, about awsapi.Subject) iam.Values {
 	return iam.Values{
-		Time: x.began, SourceIP: sourceAddr(x.r), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
+		Time: x.began, SourceIP: x.sourceAddr(), SecureTransport: x.r.TLS != nil, UserAgent: x.r.UserAgent(),
 		Region: g.Plane.Region, RequestTags: about.Tags, TagKeys: about.TagKeys,
 	}
 }
@@ -366,31 +382,53 @@ func (g *Gateway) admit(x *exchange, maxBody int64) ([]byte, error) {
 }
 
 func (g *Gateway) admitBy(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
-	key := sigv4.ClaimedKey(x.r)
+	key := x.claimedKey()
 	if g.Failures != nil {
-		if err := g.Failures.Locked(sourceIP(x.r), key, x.began); err != nil {
+		if err := g.Failures.Locked(x.source(), key, x.began); err != nil {
 			return nil, err
 		}
 	}
 	body, err := g.verified(verifier, x, maxBody)
-	if g.Failures != nil && wrongCredentials[fault.From(err).Kind] {
-		g.Failures.Failed(sourceIP(x.r), key, x.began)
+	if err != nil && g.Failures != nil && wrongCredentials[fault.From(err).Kind] {
+		g.Failures.Failed(x.source(), key, x.began)
 	}
 	return body, err
+}
+
+// read reads the request's signature, once; nil where it has none in form.
+func (x *exchange) read() (*sigv4.Signed, error) {
+	if x.signed == nil && x.unsigned == nil {
+		x.signed, x.unsigned = sigv4.Read(x.r)
+	}
+	return x.signed, x.unsigned
+}
+
+// claimedKey is the access key id that the signature names, empty where there is
+// none in form. Nothing is verified.
+func (x *exchange) claimedKey() string {
+	signed, err := x.read()
+	if err != nil {
+		return ""
+	}
+	return signed.AccessKeyID()
 }
 
 // wrongCredentials are the refusals that count towards a lock-out.
 var wrongCredentials = map[fault.Kind]bool{fault.UnknownKey: true, fault.BadSignature: true}
 
 func (g *Gateway) verified(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
-	if err := verifier.Precheck(x.r); err != nil {
+	signed, err := x.read()
+	if err != nil {
+		return nil, err
+	}
+	if err := verifier.Precheck(signed); err != nil {
 		return nil, err
 	}
 	body, err := readBody(x.w.ResponseWriter, x.r, maxBody)
 	if err != nil {
 		return nil, err
 	}
-	identity, err := verifier.Verify(x.r, body)
+	identity, err := verifier.Judge(signed, body)
 	if err != nil {
 		return nil, err
 	}
@@ -449,27 +487,35 @@ func (g *Gateway) finish(x *exchange) {
 	if x.plane == planeServer {
 		return
 	}
-	g.Log.LogAttrs(context.WithoutCancel(x.r.Context()), slog.LevelInfo, "request",
-		slog.String("id", x.id), slog.String("plane", x.plane), slog.String("method", x.r.Method),
-		slog.String("action", x.action), slog.String("datastore", x.datastore), slog.Int("status", status),
-		slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.refusal.Name))
-	g.Recorder.Record(context.WithoutCancel(x.r.Context()), x.event(status))
+	ctx := context.WithoutCancel(x.r.Context())
+	if g.Log.Enabled(ctx, slog.LevelInfo) { // the attributes cost more than the question
+		g.Log.LogAttrs(ctx, slog.LevelInfo, "request",
+			slog.String("id", x.id), slog.String("plane", x.plane), slog.String("method", x.r.Method),
+			slog.String("action", x.action), slog.String("datastore", x.datastore), slog.Int("status", status),
+			slog.Duration("took", took), slog.Int64("in", x.r.ContentLength), slog.Int64("out", x.w.bytes), slog.String("refused", x.refusal.Name))
+	}
+	g.Recorder.Record(ctx, x.event(status))
 }
 
-// sourceAddr is sourceIP as an address, the zero one where it is none.
-func sourceAddr(r *http.Request) netip.Addr {
-	addr, err := netip.ParseAddr(sourceIP(r))
+// sourceAddr is source as an address, the zero one where it is none.
+func (x *exchange) sourceAddr() netip.Addr {
+	addr, err := netip.ParseAddr(x.source())
 	if err != nil {
 		return netip.Addr{}
 	}
 	return addr.Unmap()
 }
 
-func sourceIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
+// source is the address that the request came from, without its port.
+func (x *exchange) source() string {
+	if x.address != "" {
+		return x.address
 	}
+	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
+	if err != nil {
+		host = x.r.RemoteAddr
+	}
+	x.address = host
 	return host
 }
 

@@ -1,7 +1,6 @@
 package sigv4
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -31,8 +30,9 @@ type signedRequest struct {
 // matches tries the forms of the canonical request until one gives the
 // signature. Which one matches is no secret; how far a wrong signature agrees
 // with a right one is.
-func (s *signedRequest) matches(key []byte) bool {
-	mac := hmac.New(sha256.New, key)
+func (s *signedRequest) matches(key *signingKey) bool {
+	mac := key.mac()
+	defer key.done(mac)
 	head := s.stringToSignHead()
 	var sum, want [sha256.Size]byte
 	var digits [signatureDigits]byte
@@ -56,9 +56,9 @@ func (s *signedRequest) forms(yield func(canonical []byte) bool) {
 	var canonical []byte
 	paths := pathForms(s.target.path)
 	for _, pairs := range s.claim.signedPairs(s.target.pairs) {
-		queries := queryForms(pairs)
+		queries := queryList{pairs: pairs}
 		for _, headers := range s.headers {
-			for _, query := range queries {
+			for query := range queries.all {
 				for _, path := range paths {
 					for _, payload := range s.payloads {
 						canonical = s.appendCanonical(canonical[:0], path, query, headers, payload)
@@ -165,7 +165,22 @@ func headerValues(r *http.Request, name string) []string {
 			return r.TransferEncoding
 		}
 	}
-	return r.Header[textproto.CanonicalMIMEHeaderKey(name)]
+	return r.Header[canonicalName(name)]
+}
+
+// canonicalName is a header's name as net/http keeps it.
+func canonicalName(name string) string {
+	if canonical, known := usualNames[name]; known {
+		return canonical
+	}
+	return textproto.CanonicalMIMEHeaderKey(name)
+}
+
+// usualNames are those that most requests sign: the general way makes a new
+// string each time.
+var usualNames = map[string]string{
+	"accept": "Accept", "content-type": "Content-Type", "prefer": "Prefer", "user-agent": "User-Agent", "x-amz-content-sha256": "X-Amz-Content-Sha256",
+	"x-amz-date": "X-Amz-Date", "x-amz-security-token": "X-Amz-Security-Token", "x-amz-target": "X-Amz-Target",
 }
 
 // writeTrimmed writes a header value without white space at its ends and with

@@ -3,6 +3,7 @@ package sigv4
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,24 +123,35 @@ func parseAuthorization(header string, withoutDate bool) (*claim, error) {
 	if scheme != algorithm {
 		rest = ""
 	}
-	part, err := authorizationParts(rest)
-	if err != nil {
+	var part authorization
+	if err := part.read(rest); err != nil {
 		return nil, err
 	}
-	reasons := missingParts("Authorization header requires '%s' parameter.", part, "Credential", "Signature", "SignedHeaders")
-	if withoutDate {
-		reasons = append(reasons, "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
-	}
-	if len(reasons) > 0 {
+	if reasons := part.missing(withoutDate); len(reasons) > 0 {
 		return nil, incomplete(strings.Join(reasons, " "))
 	}
-	c := &claim{signature: part["Signature"], signedHeaders: part["SignedHeaders"]}
-	return c, c.takeApart(part["Credential"])
+	c := &claim{signature: part[partSignature].value, signedHeaders: part[partSignedHeaders].value}
+	return c, c.takeApart(part[partCredential].value)
 }
 
-// authorizationParts reads "name=value, name=value".
-func authorizationParts(list string) (map[string]string, error) {
-	part := make(map[string]string, 3)
+// authorization holds the parts of an Authorization header.
+type authorization [len(authorizationNames)]struct {
+	value string
+	there bool
+}
+
+const (
+	partCredential = iota
+	partSignature
+	partSignedHeaders
+)
+
+// authorizationNames are the names of the parts, in the order in which AWS
+// complains of missing ones.
+var authorizationNames = [...]string{partCredential: "Credential", partSignature: "Signature", partSignedHeaders: "SignedHeaders"}
+
+// read reads "name=value, name=value".
+func (a *authorization) read(list string) error {
 	for element := range strings.SplitSeq(list, ",") {
 		element = strings.TrimSpace(element)
 		if element == "" {
@@ -147,19 +159,31 @@ func authorizationParts(list string) (map[string]string, error) {
 		}
 		name, value, found := strings.Cut(element, "=")
 		if !found || strings.ContainsAny(value, " \t") {
-			return nil, incomplete("Authorization header holds what is not a valid key=value pair (missing equal-sign).")
+			return incomplete("Authorization header holds what is not a valid key=value pair (missing equal-sign).")
 		}
-		switch name {
-		case "Credential", "SignedHeaders", "Signature":
-		default:
-			return nil, incomplete("Authorization header holds a parameter other than Credential, SignedHeaders and Signature.")
+		at := slices.Index(authorizationNames[:], name)
+		if at < 0 {
+			return incomplete("Authorization header holds a parameter other than Credential, SignedHeaders and Signature.")
 		}
-		if _, twice := part[name]; twice {
-			return nil, incomplete("Authorization header holds '" + name + "' twice.")
+		if a[at].there {
+			return incomplete("Authorization header holds '" + name + "' twice.")
 		}
-		part[name] = value
+		a[at].value, a[at].there = value, true
 	}
-	return part, nil
+	return nil
+}
+
+// missing complains of each part that is not there.
+func (a *authorization) missing(withoutDate bool) (reasons []string) {
+	for at, name := range authorizationNames {
+		if a[at].value == "" {
+			reasons = append(reasons, "Authorization header requires '"+name+"' parameter.")
+		}
+	}
+	if withoutDate {
+		reasons = append(reasons, "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+	}
+	return reasons
 }
 
 // missingParts complains of each name that part lacks.
@@ -174,12 +198,13 @@ func missingParts(format string, part map[string]string, names ...string) (reaso
 
 // takeApart reads credential and signed headers.
 func (c *claim) takeApart(credential string) error {
-	element := strings.Split(credential, "/")
-	if len(element) != credentialElements || element[0] == "" {
+	rest, found := credential, strings.Count(credential, "/") == credentialElements-1
+	for _, element := range [...]*string{&c.accessKeyID, &c.date, &c.region, &c.service, &c.terminator} {
+		*element, rest, _ = strings.Cut(rest, "/")
+	}
+	if !found || c.accessKeyID == "" {
 		return incomplete("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.")
 	}
-	c.accessKeyID, c.date = element[0], element[1]
-	c.region, c.service, c.terminator = element[2], element[3], element[4]
 	c.names = strings.Split(c.signedHeaders, ";")
 	return c.checkNames()
 }
@@ -190,14 +215,12 @@ func (c *claim) checkNames() error {
 	if len(c.names) > signedHeadersMax {
 		return incomplete(fmt.Sprintf("SignedHeaders names more than %d headers.", signedHeadersMax))
 	}
-	seen := make(map[string]bool, len(c.names))
-	for _, name := range c.names {
-		if !isHeaderName(name) || seen[name] {
+	for i, name := range c.names {
+		if !isHeaderName(name) || slices.Contains(c.names[:i], name) {
 			return incomplete("SignedHeaders is not a list of different lower-case header names with semicolons between them.")
 		}
-		seen[name] = true
 	}
-	if !seen["host"] {
+	if !c.signs("host") {
 		return incomplete("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	return nil
@@ -217,14 +240,7 @@ func isHeaderName(s string) bool {
 }
 
 // signs reports whether the list of signed headers holds name.
-func (c *claim) signs(name string) bool {
-	for _, signed := range c.names {
-		if signed == name {
-			return true
-		}
-	}
-	return false
-}
+func (c *claim) signs(name string) bool { return slices.Contains(c.names, name) }
 
 // scope is the credential scope as the string to sign holds it.
 func (c *claim) scope() string {
@@ -236,10 +252,12 @@ func (c *claim) scope() string {
 // in RFC 5322's with a numeric zone (botocore writes -0000) or in ISO 8601 basic.
 func headerDate(h http.Header) (stamps, formats []string) {
 	if stamps = h["X-Amz-Date"]; len(stamps) > 0 {
-		return stamps, []string{timestampFormat}
+		return stamps, dateFormats[:1]
 	}
-	return h["Date"], []string{timestampFormat, http.TimeFormat, time.RFC1123Z, time.RFC850, time.ANSIC}
+	return h["Date"], dateFormats
 }
+
+var dateFormats = []string{timestampFormat, http.TimeFormat, time.RFC1123Z, time.RFC850, time.ANSIC}
 
 func parseDate(stamps, formats []string) (time.Time, error) {
 	if len(stamps) == 1 {

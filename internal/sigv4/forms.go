@@ -130,7 +130,7 @@ func queryForms(pairs []pair) []string {
 		illegal[i] = pair{unescapeIllegal(p.name), unescapeIllegal(p.value), p.bare}
 	}
 	return distinct(
-		join(sorted(spaced, byNameThenValue)),
+		firstQuery(spaced),
 		join(sorted(plussed, byNameThenValue)),
 		join(sorted(pairs, byNameThenValue)),
 		join(sorted(illegal, byNameThenValue)),
@@ -138,6 +138,34 @@ func queryForms(pairs []pair) []string {
 		join(sorted(spaced, byText)),
 		join(sorted(pairs, byText)),
 	)
+}
+
+// firstQuery is the likeliest canonical query, of pairs escaped anew.
+func firstQuery(spaced []pair) string { return join(sorted(spaced, byNameThenValue)) }
+
+// queryList is queryForms of these pairs, of which those behind the likeliest are
+// made only when they are asked for.
+type queryList struct {
+	pairs []pair
+	forms []string // the likeliest alone, or all
+	whole bool
+}
+
+func (q *queryList) all(yield func(string) bool) {
+	if q.forms == nil {
+		q.forms = []string{firstQuery(reescape(q.pairs, plusIsSpace))}
+	}
+	if !yield(q.forms[0]) {
+		return
+	}
+	if !q.whole {
+		q.forms, q.whole = queryForms(q.pairs), true
+	}
+	for _, form := range q.forms[1:] {
+		if !yield(form) {
+			return
+		}
+	}
 }
 
 // reescape escapes names and values anew. Empty elements, as && leaves them,

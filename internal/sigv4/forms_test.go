@@ -109,7 +109,7 @@ func TestTrimmedHeaders(t *testing.T) {
 func TestSigningKeys(t *testing.T) {
 	keys := newSigningKeys(2)
 	key := func(id, secret string) string {
-		return string(keys.key(id, secret, "20260102", "us-east-1", "healthlake"))
+		return string(keys.key(id, secret, "20260102", "us-east-1", "healthlake").key)
 	}
 	first := key("a", "secret")
 	if want := string(deriveKey("secret", "20260102", "us-east-1", "healthlake")); first != want || key("a", "secret") != want {

@@ -22,45 +22,27 @@ const terminator = "aws4_request"
 // that a server of several services knows whose Verifier to ask; empty where the
 // request has no signature in form. Nothing is verified.
 func ScopedService(r *http.Request) string {
-	request, err := readTarget(r)
+	s, err := Read(r)
 	if err != nil {
 		return ""
 	}
-	claim, err := readClaim(r, request.pairs)
-	if err != nil {
-		return ""
-	}
-	return claim.service
-}
-
-// ClaimedKey is the access key id that a request's signature names, empty where
-// it has none in form. Nothing is verified.
-func ClaimedKey(r *http.Request) string {
-	request, err := readTarget(r)
-	if err != nil {
-		return ""
-	}
-	claim, err := readClaim(r, request.pairs)
-	if err != nil {
-		return ""
-	}
-	return claim.accessKeyID
+	return s.claim.service
 }
 
 // checkScope holds the credential scope against this server and the request's
 // own date. The wording is AWS's ("Troubleshoot signed requests for AWS APIs",
 // IAM User Guide).
 func (v *Verifier) checkScope(c *claim) error {
-	switch stamp := c.when.Format(timestampFormat); {
+	switch {
 	case c.terminator != terminator:
 		return badScope("Credential should be scoped with a valid terminator: '%s'.", terminator)
 	case c.region != v.config.Region && !slices.Contains(v.config.OtherRegions, c.region):
 		return badScope("Credential should be scoped to a valid region.")
 	case c.service != v.config.Service:
 		return badScope("Credential should be scoped to correct service: '%s'.", v.config.Service)
-	case c.date != c.when.Format(dateFormat):
+	case c.date != stamp(c.when)[:len(dateFormat)]:
 		return badScope("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "+
-			"'%.16s' != '%s', from '%s'.", c.date, c.when.Format(dateFormat), stamp)
+			"'%.16s' != '%s', from '%s'.", c.date, c.when.Format(dateFormat), stamp(c.when))
 	}
 	return nil
 }

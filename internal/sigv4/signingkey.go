@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
+	"hash"
 	"sync"
 )
 
@@ -34,24 +35,36 @@ type signingKey struct {
 	id     signingKeyID
 	secret string // what it was derived from: a rotated secret makes it void
 	key    []byte
+	macs   sync.Pool // of hash.Hash, keyed: keying one costs two blocks of SHA-256
 }
+
+// mac gives a keyed hash; done takes it back.
+func (k *signingKey) mac() hash.Hash {
+	if kept, ok := k.macs.Get().(hash.Hash); ok {
+		kept.Reset()
+		return kept
+	}
+	return hmac.New(sha256.New, k.key)
+}
+
+func (k *signingKey) done(mac hash.Hash) { k.macs.Put(mac) }
 
 func newSigningKeys(max int) *signingKeys {
 	return &signingKeys{max: max, used: list.New(), byID: make(map[signingKeyID]*list.Element)}
 }
 
 // key gives the signing key of a secret for a scope.
-func (k *signingKeys) key(accessKeyID, secret, date, region, service string) []byte {
+func (k *signingKeys) key(accessKeyID, secret, date, region, service string) *signingKey {
 	id := signingKeyID{accessKeyID, date, region, service}
 	if key := k.kept(id, secret); key != nil {
 		return key
 	}
-	key := deriveKey(secret, date, region, service)
-	k.keep(&signingKey{id, secret, key})
+	key := &signingKey{id: id, secret: secret, key: deriveKey(secret, date, region, service)}
+	k.keep(key)
 	return key
 }
 
-func (k *signingKeys) kept(id signingKeyID, secret string) []byte {
+func (k *signingKeys) kept(id signingKeyID, secret string) *signingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	element, found := k.byID[id]
@@ -63,7 +76,7 @@ func (k *signingKeys) kept(id signingKeyID, secret string) []byte {
 		return nil
 	}
 	k.used.MoveToFront(element)
-	return entry.key
+	return entry
 }
 
 func (k *signingKeys) keep(entry *signingKey) {

@@ -20,6 +20,9 @@
 //	...
 //	who, err := verifier.Verify(r, body)
 //
+// A server that looks at the signature before the body comes takes Verify apart:
+// Read, Precheck, and Judge with the body.
+//
 // Verify must see the request before anything rewrites it: http.ServeMux
 // redirects paths with // and .. in them, which are signed as they were sent.
 //
@@ -148,30 +151,34 @@ func (v *Verifier) Verify(r *http.Request, body []byte) (*Identity, error) {
 	if int64(len(body)) > v.config.MaxBody {
 		return nil, bodyTooLarge(v.config.MaxBody)
 	}
-	request, err := readTarget(r)
+	s, err := Read(r)
 	if err != nil {
 		return nil, err
 	}
-	claim, err := readClaim(r, request.pairs)
+	return v.Judge(s, body)
+}
+
+// Judge is Verify of a request that was read before.
+func (v *Verifier) Judge(s *Signed, body []byte) (*Identity, error) {
+	if int64(len(body)) > v.config.MaxBody {
+		return nil, bodyTooLarge(v.config.MaxBody)
+	}
+	if err := v.checkScope(s.claim); err != nil {
+		return nil, err
+	}
+	if err := v.checkTime(s.claim); err != nil {
+		return nil, err
+	}
+	payloads, err := v.payloads(s.request, s.claim, sha256.Sum256(body))
 	if err != nil {
 		return nil, err
 	}
-	if err := v.checkScope(claim); err != nil {
-		return nil, err
-	}
-	if err := v.checkTime(claim); err != nil {
-		return nil, err
-	}
-	payloads, err := v.payloads(r, claim, sha256.Sum256(body))
+	signed := &signedRequest{request: s.request, claim: s.claim, target: s.target, payloads: payloads}
+	signed.headers, err = v.headerForms(s.request, s.claim)
 	if err != nil {
 		return nil, err
 	}
-	signed := &signedRequest{request: r, claim: claim, target: request, payloads: payloads}
-	signed.headers, err = v.headerForms(r, claim)
-	if err != nil {
-		return nil, err
-	}
-	return v.judge(r.Context(), signed)
+	return v.judge(s.request.Context(), signed)
 }
 
 // judge looks the key up and decides. Signature and session token are always
