@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ type keyCommand struct {
 	List    keyList    `cmd:"" help:"List keys and their aliases."`
 	Disable keyDisable `cmd:"" help:"Disable a key: data stores under it stop answering within a minute."`
 	Enable  keyEnable  `cmd:"" help:"Enable a disabled key."`
+	Rotate  keyRotate  `cmd:"" help:"Give a key new material, or a data store (--datastore) another data key."`
 	Delete  keyDelete  `cmd:"" help:"Destroy a key, and with it all that only it can open."`
 	Alias   keyAlias   `cmd:"" help:"Give a key another name."`
 }
@@ -48,6 +51,7 @@ type shownKey struct {
 	KeyId       string
 	Arn         string
 	State       string
+	Version     int
 	Description string   `json:",omitempty"`
 	Aliases     []string `json:",omitempty"`
 }
@@ -55,15 +59,15 @@ type shownKey struct {
 func (r ringOfKeys) show(keys ...localkms.Key) error {
 	list := make([]shownKey, len(keys))
 	for i, k := range keys {
-		list[i] = shownKey{KeyId: k.ID, Arn: k.ARN, State: k.State, Description: k.Description, Aliases: k.Aliases}
+		list[i] = shownKey{KeyId: k.ID, Arn: k.ARN, State: k.State, Version: k.Version, Description: k.Description, Aliases: k.Aliases}
 	}
 	if r.Output == "json" {
 		return printJSON(list)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSTATE\tALIASES\tDESCRIPTION")
+	fmt.Fprintln(w, "ID\tSTATE\tVERSION\tALIASES\tDESCRIPTION")
 	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", k.KeyId, k.State, strings.Join(k.Aliases, ","), k.Description)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", k.KeyId, k.State, k.Version, strings.Join(k.Aliases, ","), k.Description)
 	}
 	return w.Flush()
 }
@@ -135,6 +139,77 @@ type keyEnable struct{ oneKey }
 
 // Run enables a key.
 func (c *keyEnable) Run() error { return c.change((*localkms.KMS).Enable) }
+
+// keyRotate rotates a KMS key, or a data store's data key.
+type keyRotate struct {
+	ringOfKeys
+	Key       string `arg:"" optional:"" help:"Key id, ARN or alias: it gets new material, and a running server wraps data keys anew within a minute."`
+	Own       bool   `help:"The server's own key, instead of a named one."`
+	Datastore string `help:"Id of a data store that gets another data key, while it serves: all its files are sealed anew."`
+	NoWait    bool   `help:"Return at once, with the job's id."`
+
+	Endpoint  string `help:"Where the server answers, for --datastore." default:"http://127.0.0.1:8080" env:"TARN_ENDPOINT"`
+	AccessKey string `help:"Access key id, for --datastore; else the credentials file's." env:"TARN_ROOT_ACCESS_KEY_ID"`
+	SecretKey string `help:"Secret access key, for --datastore." env:"TARN_ROOT_SECRET_ACCESS_KEY"`
+}
+
+// Run rotates.
+func (c *keyRotate) Run(ctx context.Context) error {
+	named := 0
+	for _, given := range []bool{c.Key != "", c.Own, c.Datastore != ""} {
+		if given {
+			named++
+		}
+	}
+	if named != 1 {
+		return errors.New("name one thing to rotate: a key, --own, or --datastore ID")
+	}
+	if c.Datastore != "" {
+		return c.datastore(ctx)
+	}
+	kms, err := c.open()
+	if err != nil {
+		return err
+	}
+	if c.Own {
+		c.Key = kms.OwnedKey()
+	}
+	k, err := kms.Rotate(c.Key)
+	if err != nil {
+		return err
+	}
+	return c.show(k)
+}
+
+// datastore asks the server, and waits for the job.
+func (c *keyRotate) datastore(ctx context.Context) error {
+	conn := connection{Endpoint: c.Endpoint, Data: c.DataDir, Region: c.Region, AccessKey: c.AccessKey, SecretKey: c.SecretKey, Output: c.Output}
+	var begun struct{ JobId string }
+	if err := conn.call(ctx, "RotateDatastoreKey", map[string]string{"DatastoreId": c.Datastore}, &begun); err != nil {
+		return err
+	}
+	job := jobFlags{connection: conn, Datastore: c.Datastore, ID: begun.JobId}
+	for {
+		now, err := job.ask(ctx, "DescribeJob")
+		if err != nil {
+			return err
+		}
+		if c.NoWait || now.JobStatus == "COMPLETED" {
+			return conn.showJobs([]jobSummary{now})
+		}
+		if now.ended() {
+			return errors.Join(conn.showJobs([]jobSummary{now}), fmt.Errorf("the job ended in %s", now.JobStatus))
+		}
+		select {
+		case <-time.After(rotationLook):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// rotationLook is how often the command asks for the job.
+const rotationLook = 250 * time.Millisecond
 
 type keyDelete struct {
 	oneKey

@@ -143,7 +143,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	closing.add(func() error { queue.Stop(); return nil })
-	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend), stop: closing.close, log: log}, nil
+	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend, c.rewrapSystemKey(local, log)), stop: closing.close, log: log}, nil
 }
 
 // engine opens the folder of all data stores.
@@ -271,6 +271,44 @@ func systemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataK
 		return seal.DataKey{}, err
 	}
 	return keys.Unwrap(ctx, wrapped, systemContext)
+}
+
+// rewrapSystemKey wraps the system store's data key anew when the KMS key that
+// wraps it was rotated, now and then until ctx ends.
+func (c *serveCommand) rewrapSystemKey(keys *localkms.KMS, log *slog.Logger) func(context.Context) {
+	return func(ctx context.Context) {
+		tick := time.NewTicker(datastore.RewrapEvery)
+		defer tick.Stop()
+		for {
+			if err := rewrapKeyFile(ctx, filepath.Join(c.DataDir, "system-key"), keys); err != nil && ctx.Err() == nil {
+				log.Warn("wrapping the system key anew is tried again later", "error", err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}
+}
+
+func rewrapKeyFile(ctx context.Context, path string, keys *localkms.KMS) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var wrapped seal.Wrapped
+	if err := json.Unmarshal(raw, &wrapped); err != nil {
+		return err
+	}
+	fresh, err := keys.Rewrap(ctx, wrapped, systemContext)
+	if err != nil || fresh.Equal(wrapped) {
+		return err
+	}
+	if raw, err = json.Marshal(fresh); err != nil {
+		return err
+	}
+	return durable.Write(path, raw)
 }
 
 func newSystemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataKey, error) {

@@ -93,6 +93,7 @@ var operations = map[string]operation{
 	"CheckDatastore":            call((*API).checkDatastore),
 	"BackupDatastore":           call((*API).backupDatastore),
 	"CompactDatastore":          call((*API).compactDatastore),
+	"RotateDatastoreKey":        call((*API).rotateDatastoreKey),
 }
 
 // shape is an operation's input, which says what it is about.

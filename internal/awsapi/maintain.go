@@ -51,3 +51,16 @@ func (a *API) compactDatastore(ctx context.Context, in *datastoreIDRequest) (don
 	}
 	return doneAnswer{value(in.DatastoreId)}, a.Plane.Compact(ctx, value(in.DatastoreId))
 }
+
+// rotateDatastoreKey begins the exchange of a store's data key; its job is
+// described by DescribeJob.
+func (a *API) rotateDatastoreKey(ctx context.Context, in *datastoreIDRequest) (startJobAnswer, error) {
+	if err := in.check(); err != nil {
+		return startJobAnswer{}, err
+	}
+	j, err := a.Plane.RotateKey(ctx, value(in.DatastoreId))
+	if err != nil {
+		return startJobAnswer{}, err
+	}
+	return startJobAnswer{j.ID, string(j.Status), j.Datastore}, nil
+}

@@ -198,6 +198,10 @@ func (p *Plane) BackUp(ctx context.Context, id string) (time.Time, error) {
 func (p *Plane) takeBackup(ctx context.Context, d *Datastore, s store.Store) error {
 	defer p.backups.lock(d.ID)()
 	began := p.Clock().Truncate(time.Millisecond)
+	d, err := p.Describe(ctx, d.ID) // which key opens the store may have changed
+	if err != nil {
+		return err
+	}
 	at, err := momentOf(ctx, s)
 	if err != nil {
 		return err
@@ -215,7 +219,7 @@ func (p *Plane) takeBackup(ctx context.Context, d *Datastore, s store.Store) err
 		return err
 	}
 	defer key.Wipe()
-	wrapped, err := wrappedKeys.Get(ctx, p.System, d.ID)
+	wrapped, err := p.wrappedKey(ctx, d.ID, d.KeyNumber)
 	if err != nil {
 		return err
 	}
@@ -228,7 +232,7 @@ func (p *Plane) takeBackup(ctx context.Context, d *Datastore, s store.Store) err
 	if err != nil {
 		return err
 	}
-	m := backup.Manifest{Store: d.ID, Taken: began, Key: wrapped.Key, Context: d.keyContext(), Datastore: raw, Files: files}
+	m := backup.Manifest{Store: d.ID, Taken: began, Key: wrapped, Context: d.keyContext(), Datastore: raw, Files: files}
 	if err := errors.Join(to.Commit(m, key), to.Prune()); err != nil {
 		return err
 	}
@@ -284,7 +288,7 @@ func (p *Plane) lastBackup(ctx context.Context, d *Datastore) error {
 	if p.Backups == nil {
 		return fault.New(fault.FailedDependency, "datastore.delete", "the data store has continuous backup and this server has no backup folder: start it with --backup-dir")
 	}
-	if _, err := wrappedKeys.Get(ctx, p.System, d.ID); fault.Is(err, fault.NotFound) {
+	if _, err := p.wrappedKey(ctx, d.ID, d.KeyNumber); fault.Is(err, fault.NotFound) {
 		return nil // this deletion went further before
 	}
 	lease, err := p.pool.acquire(ctx, d.ID, func(*Datastore) error { return nil })

@@ -66,6 +66,7 @@ type Datastore struct {
 	CreatedAt   time.Time
 	DeletedAt   time.Time `json:",omitzero"`
 	Encryption  Encryption
+	KeyNumber   int      `json:",omitempty"` // of the data key that opens the store: rekey.go
 	Preload     string   `json:",omitempty"` // "SYNTHEA" or empty
 	Identity    Identity `json:",omitzero"`
 	Settings    Settings `json:",omitzero"`
@@ -153,8 +154,8 @@ var datastores = record.Kind[Datastore]{Type: record.TypeDatastore, Entries: fun
 	return entries
 }}
 
-// wrappedKey is the document that holds a store's wrapped data key, apart from
-// the Datastore so that deletion can purge it with every version.
+// wrappedKey is the document that holds a store's wrapped data key of one number,
+// apart from the Datastore so that it can be purged with every version.
 type wrappedKey struct{ Key seal.Wrapped }
 
 var wrappedKeys = record.Kind[wrappedKey]{Type: record.TypeDataKey}
@@ -238,6 +239,7 @@ func New(o Options) *Plane {
 	p.pool = newPool(p)
 	o.Jobs.Register(KindProvision, provisioner{p})
 	o.Jobs.Register(kindDelete, deleter{p})
+	o.Jobs.RegisterIn(rekeyLane, KindRekey, rekeyer{p})
 	return p
 }
 

@@ -162,7 +162,7 @@ func (p *Plane) sweepDeleted(ctx context.Context) error {
 
 func (p *Plane) sweepJobs(ctx context.Context) error {
 	before := p.Clock().Add(-p.KeepDeleted)
-	return errors.Join(p.Jobs.Forget(ctx, KindProvision, before), p.Jobs.Forget(ctx, kindDelete, before))
+	return errors.Join(p.Jobs.Forget(ctx, KindProvision, before), p.Jobs.Forget(ctx, kindDelete, before), p.Jobs.Forget(ctx, KindRekey, before))
 }
 
 func (p *Plane) sweepTokens(ctx context.Context) error {
@@ -178,14 +178,12 @@ func (p *Plane) sweepTokens(ctx context.Context) error {
 	return nil
 }
 
-// forgetKey destroys a store's wrapped key: in every version, and in the files
-// of the system store, where a purge alone would leave its bytes to chance.
+// forgetKey destroys a store's wrapped keys, also one of an exchange that was
+// under way.
 func (p *Plane) forgetKey(ctx context.Context, id string) error {
-	if err := wrappedKeys.Purge(ctx, p.System, id); err != nil {
+	d, err := datastores.Get(ctx, p.System, id)
+	if err != nil {
 		return err
 	}
-	if files, ok := p.System.(store.Scrubber); ok {
-		return files.Scrub(ctx)
-	}
-	return nil
+	return p.forgetKeys(ctx, id, 0, d.KeyNumber+2)
 }

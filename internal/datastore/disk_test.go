@@ -84,7 +84,7 @@ func (s *scrubbed) Scrub(ctx context.Context) error {
 	return s.Store.(store.Scrubber).Scrub(ctx)
 }
 
-func readable(t *testing.T, w *World, id string) {
+func readable(t testing.TB, w *World, id string) {
 	t.Helper()
 	lease, err := w.Plane.Open(t.Context(), id)
 	if err != nil {

@@ -2,8 +2,9 @@ package datastore
 
 import (
 	"context"
+	"strings"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/seal"
 )
 
 // Tend's work, one round at a time.
@@ -31,11 +32,26 @@ func (p *Plane) Slots() int {
 
 // HasKey reports whether a wrapped data key is kept for a store.
 func (p *Plane) HasKey(ctx context.Context, id string) (bool, error) {
-	_, err := wrappedKeys.Get(ctx, p.System, id)
-	if fault.Is(err, fault.NotFound) {
-		return false, nil
+	ids, err := wrappedKeys.Keys(ctx, p.System, nil)
+	if len(ids) == 0 {
+		return false, err
 	}
-	return err == nil, err
+	for _, one := range ids {
+		if one == id || strings.HasPrefix(one, id+".") {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// WrappedKeys lists the documents of wrapped data keys.
+func (p *Plane) WrappedKeys(ctx context.Context) ([]string, error) {
+	return wrappedKeys.Keys(ctx, p.System, nil)
+}
+
+// KeyOf gives a store's wrapped data key of a number.
+func (p *Plane) KeyOf(ctx context.Context, id string, number int) (seal.Wrapped, error) {
+	return p.wrappedKey(ctx, id, number)
 }
 
 // Tokens counts the client tokens kept.

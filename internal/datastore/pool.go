@@ -280,6 +280,11 @@ func (p *pool) open(ctx context.Context, d *Datastore) (store.Store, error) {
 	}
 	defer key.Wipe()
 	opened, err := p.plane.Engine.Open(ctx, store.ID(d.ID), key)
+	if fault.Is(err, fault.Forbidden) {
+		if next, failed := p.openNext(ctx, d); failed == nil {
+			return next, nil
+		}
+	}
 	if fault.Is(err, fault.NotFound) {
 		// The record says that it is there: not the client's mistake.
 		return nil, &fault.Error{Kind: fault.Internal, Op: "datastore.Open", Subject: "Datastore " + d.ID, Cause: err}

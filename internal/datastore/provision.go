@@ -109,32 +109,10 @@ func (p provisioner) failing(ctx context.Context, id string, change func(*Datast
 // makeKey makes the store's data key, keeps it wrapped, and proves that the
 // wrapped form opens. A key that an earlier attempt kept stays.
 func (p provisioner) makeKey(ctx context.Context, d *Datastore) error {
-	kept, err := p.dataKey(ctx, d)
+	key, err := p.ensureKey(ctx, d, 0)
 	if err == nil {
-		kept.Wipe()
-		return nil
+		key.Wipe()
 	}
-	if !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	key, wrapped, err := p.Keyring.GenerateDataKey(ctx, p.keyName(d), d.keyContext())
-	if err != nil {
-		return err
-	}
-	defer key.Wipe()
-	proved, err := p.Keyring.Unwrap(ctx, wrapped, d.keyContext())
-	if err != nil {
-		return err
-	}
-	defer proved.Wipe()
-	if !proved.Equal(key) {
-		return fault.New(fault.Internal, "datastore.makeKey", "the wrapped data key opens to another key")
-	}
-	op, err := wrappedKeys.Put(d.ID, &wrappedKey{Key: wrapped})
-	if err != nil {
-		return err
-	}
-	_, err = p.System.Commit(ctx, []store.Op{op})
 	return err
 }
 
@@ -153,12 +131,7 @@ func (d *Datastore) keyContext() map[string]string {
 // dataKey unwraps the store's data key; fault.NotFound when there is none,
 // fault.Forbidden when the KMS key is lost.
 func (p *Plane) dataKey(ctx context.Context, d *Datastore) (seal.DataKey, error) {
-	wrapped, err := wrappedKeys.Get(ctx, p.System, d.ID)
-	if err != nil {
-		return seal.DataKey{}, p.absentOr(d.ID, err)
-	}
-	key, err := p.Keyring.Unwrap(ctx, wrapped.Key, d.keyContext())
-	return key, keyLost(err)
+	return p.numberedKey(ctx, d, d.KeyNumber)
 }
 
 func (p provisioner) makeStore(ctx context.Context, d *Datastore) error {

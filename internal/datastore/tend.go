@@ -25,7 +25,10 @@ func (p *Plane) Tend(ctx context.Context) {
 	defer look.Stop()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	rewrap := time.NewTicker(RewrapEvery)
+	defer rewrap.Stop()
 	p.sweep(ctx)
+	p.rewrapping(ctx)
 	var backing errgroup.Group
 	if p.Backups != nil {
 		backing.Go(func() error { p.tendBackups(ctx); return nil })
@@ -38,6 +41,8 @@ func (p *Plane) Tend(ctx context.Context) {
 		case <-look.C:
 			p.pool.closeIdle()
 			p.pool.checkKeys(ctx)
+		case <-rewrap.C:
+			p.rewrapping(ctx)
 		case <-sweep.C:
 			p.sweep(ctx)
 		}
@@ -47,6 +52,12 @@ func (p *Plane) Tend(ctx context.Context) {
 func (p *Plane) sweep(ctx context.Context) {
 	if err := p.Sweep(ctx); err != nil && ctx.Err() == nil {
 		p.Log.Warn("sweeping is tried again later", "error", err)
+	}
+}
+
+func (p *Plane) rewrapping(ctx context.Context) {
+	if err := p.RewrapAll(ctx); err != nil && ctx.Err() == nil {
+		p.Log.Warn("wrapping data keys anew is tried again later", "error", err)
 	}
 }
 

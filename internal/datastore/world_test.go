@@ -166,11 +166,16 @@ func (k *Keyring) GenerateDataKey(ctx context.Context, name string, encryption m
 	if err != nil {
 		return key, seal.Wrapped{}, err
 	}
+	return key, k.Wrap(info.ARN, key, encryption), nil
+}
+
+// Wrap wraps a key.
+func (k *Keyring) Wrap(arn string, key seal.DataKey, encryption map[string]string) seal.Wrapped {
 	text := rand.Text()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.made[text+string(seal.CanonicalContext(encryption))] = copyOf(key)
-	return key, seal.Wrapped{KeyARN: info.ARN, Ciphertext: []byte(text)}, nil
+	return seal.Wrapped{KeyARN: arn, Ciphertext: []byte(text)}
 }
 
 // copyOf is the key in bytes of its own, which wiping the other leaves alone.

@@ -123,16 +123,21 @@ func (r *reader) Write([]byte) (int, error) {
 // writer is a file that Create made. Writes come one after another
 // (vfs.File's rule); reads may come at any time.
 type writer struct {
+	fs   *FS
+	turn sync.RWMutex // held for writing while Reseal exchanges what follows
+
 	content
-	header   *header // to be written by the first Write; nil afterwards
+	head     header
+	begun    bool // the first Write has written the header
 	stream   *keystream
+	closed   bool
 	written  atomic.Int64 // bytes of content: where the keystream stands
 	poisoned bool
 	at       atomic.Int64 // where Read goes on
 }
 
 func newWriter(base vfs.File, h *header, stream *keystream) *writer {
-	return &writer{content: content{base}, header: h, stream: stream}
+	return &writer{content: content{base}, head: *h, stream: stream}
 }
 
 // chunk is how much is sealed and written at a time, in bytes: WAL blocks of
@@ -143,6 +148,8 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // Write seals p, which stays as it is, and appends it.
 func (w *writer) Write(p []byte) (int, error) {
+	w.turn.RLock()
+	defer w.turn.RUnlock()
 	if w.poisoned {
 		return 0, ErrPoisoned
 	}
@@ -180,24 +187,24 @@ func (w *writer) append(buffer, p []byte) (int, error) {
 
 // begin puts the header on disk before the first byte of content: see FS.
 func (w *writer) begin() error {
-	if w.header == nil {
+	if w.begun {
 		return nil
 	}
-	n, err := w.base.Write(w.header[:])
+	n, err := w.base.Write(w.head[:])
 	if err == nil && n < headerSize {
 		err = io.ErrShortWrite
 	}
 	if err == nil {
 		err = w.base.SyncData()
 	}
-	if err == nil {
-		w.header = nil
-	}
+	w.begun = err == nil
 	return err
 }
 
 // ReadAt reads what was written.
 func (w *writer) ReadAt(p []byte, offset int64) (int, error) {
+	w.turn.RLock()
+	defer w.turn.RUnlock()
 	if offset >= w.written.Load() && len(p) > 0 {
 		return 0, io.EOF
 	}

@@ -23,6 +23,10 @@ import (
 //   - a file that failed to write takes no more bytes (ErrPoisoned);
 //   - Link and Rename keep file, salt and content; a copy is a new file.
 //
+// A FS may open files under keys of before (AddOlder, Rekey) and seals new ones
+// under the present key only; Reseal puts a file under the present key, also one
+// that is being written: see reseal.go.
+//
 // A file made before a crash reads as empty until its first Write has put the
 // header on disk: Write syncs the header before it writes content, so that a
 // header lost or changed later is damage and never an empty file.
@@ -30,9 +34,15 @@ type FS struct {
 	base   vfs.FS
 	random io.Reader
 
-	mu    sync.RWMutex // Wipe against keystream and header
+	mu    sync.RWMutex // guards the keys
 	files [KeySize]byte
+	older [][KeySize]byte // keys of before, the newest first
 	wiped bool
+
+	// names is held for reading while a name is given or taken away, for writing
+	// while Reseal puts a file in another's place.
+	names   sync.RWMutex
+	writing writers
 }
 
 var _ vfs.FS = (*FS)(nil)
@@ -61,10 +71,12 @@ func (s *FS) Wipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.files[:])
+	s.clearOlder()
 	s.wiped = true
 }
 
-// withKey runs f with the key under which files are sealed.
+// withKey runs f with the key under which files are sealed. f must not wait for
+// anything: Rekey waits for it.
 func (s *FS) withKey(f func(files *[KeySize]byte) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -85,10 +97,14 @@ func (s *FS) newFile() (h *header, stream *keystream, err error) {
 	return h, stream, err
 }
 
-// keystream gives the keystream of a file with this header.
+// keystream gives the keystream of a file with this header: under the present
+// key, or under one of before.
 func (s *FS) keystream(h *header) (stream *keystream, err error) {
 	err = s.withKey(func(files *[KeySize]byte) (err error) {
 		stream, err = h.keystream(files)
+		for i := 0; err != nil && i < len(s.older); i++ {
+			stream, err = h.keystream(&s.older[i])
+		}
 		return err
 	})
 	return stream, err
@@ -96,6 +112,8 @@ func (s *FS) keystream(h *header) (stream *keystream, err error) {
 
 // Create makes an empty file for writing, in place of the one of that name.
 func (s *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	s.names.RLock()
+	defer s.names.RUnlock()
 	h, stream, err := s.newFile()
 	if err != nil {
 		return nil, err
@@ -104,7 +122,10 @@ func (s *FS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, erro
 	if err != nil {
 		return nil, err
 	}
-	return newWriter(base, h, stream), nil
+	w := newWriter(base, h, stream)
+	w.fs = s
+	s.writing.add(name, w)
+	return w, nil
 }
 
 // Open opens a file for reading. A file under another key is fault.Forbidden.
@@ -129,7 +150,7 @@ func (s *FS) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOp
 // ReuseForWrite deletes the old file and makes a new one: its keystream is not
 // used twice.
 func (s *FS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := s.base.Remove(oldname); err != nil {
+	if err := s.Remove(oldname); err != nil {
 		return nil, err
 	}
 	return s.Create(newname, category)
@@ -139,19 +160,43 @@ func (s *FS) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCatego
 func (s *FS) Stat(name string) (vfs.FileInfo, error) { return contentInfo(s.base.Stat(name)) }
 
 // Link gives a file a second name.
-func (s *FS) Link(oldname, newname string) error { return s.base.Link(oldname, newname) }
+func (s *FS) Link(oldname, newname string) error {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	return s.base.Link(oldname, newname)
+}
 
 // OpenDir opens a folder, to sync it.
 func (s *FS) OpenDir(name string) (vfs.File, error) { return s.base.OpenDir(name) }
 
 // Remove removes a file or an empty folder.
-func (s *FS) Remove(name string) error { return s.base.Remove(name) }
+func (s *FS) Remove(name string) error {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	err := s.base.Remove(name)
+	if err == nil {
+		s.writing.forget(name)
+	}
+	return err
+}
 
 // RemoveAll removes a folder and all in it.
-func (s *FS) RemoveAll(name string) error { return s.base.RemoveAll(name) }
+func (s *FS) RemoveAll(name string) error {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	return s.base.RemoveAll(name)
+}
 
 // Rename gives a file another name.
-func (s *FS) Rename(oldname, newname string) error { return s.base.Rename(oldname, newname) }
+func (s *FS) Rename(oldname, newname string) error {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	err := s.base.Rename(oldname, newname)
+	if err == nil {
+		s.writing.rename(oldname, newname)
+	}
+	return err
+}
 
 // MkdirAll makes a folder and its parents.
 func (s *FS) MkdirAll(dir string, perm os.FileMode) error { return s.base.MkdirAll(dir, perm) }

@@ -36,6 +36,15 @@ type Keyring interface {
 	Resolve(ctx context.Context, keyID string) (KeyInfo, error)
 }
 
+// Rewrapper is an optional power of a Keyring: it wraps data keys anew when their
+// KMS key has newer material than the one that wraps them. KMS keys keep the
+// older, so what was wrapped before opens still.
+type Rewrapper interface {
+	// Rewrap gives the data key wrapped under the newest material of its KMS key:
+	// w itself where that is so already. Errors are Unwrap's.
+	Rewrap(ctx context.Context, w Wrapped, encryption map[string]string) (Wrapped, error)
+}
+
 // KeyInfo is what a KMS tells about one of its keys.
 type KeyInfo struct {
 	ARN       string // of the key itself, never of an alias
@@ -83,6 +92,17 @@ func (c chain) Unwrap(ctx context.Context, w Wrapped, encryption map[string]stri
 
 func (c chain) Resolve(ctx context.Context, keyID string) (KeyInfo, error) {
 	return firstFound(c, keyID, func(ring Keyring) (KeyInfo, error) { return ring.Resolve(ctx, keyID) })
+}
+
+// Rewrap implements Rewrapper: of a KMS that does not tell of its material, every
+// wrapped key is as it should be.
+func (c chain) Rewrap(ctx context.Context, w Wrapped, encryption map[string]string) (Wrapped, error) {
+	return firstFound(c, w.KeyARN, func(ring Keyring) (Wrapped, error) {
+		if power, ok := ring.(Rewrapper); ok {
+			return power.Rewrap(ctx, w, encryption)
+		}
+		return w, nil
+	})
 }
 
 func firstFound[T any](c chain, keyID string, ask func(Keyring) (T, error)) (T, error) {

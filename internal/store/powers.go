@@ -110,3 +110,16 @@ type Kept interface {
 type Truncater interface {
 	Truncate(ctx context.Context, after time.Time) error
 }
+
+// Rekeyer is an optional power of a Store: it exchanges the data key that the
+// store is sealed under. Commits and reads go on.
+type Rekeyer interface {
+	// Rekey makes key the store's data key: when it returns, and after a crash
+	// then, Open asks for this key and no other, and what is written is sealed
+	// under it. After an error or a crash before, one of the two keys opens the
+	// store. The same key again changes nothing.
+	Rekey(ctx context.Context, key seal.DataKey) error
+	// Reseal seals under the present key what still is sealed under keys of
+	// before, and forgets those. It may be repeated, and goes on after a crash.
+	Reseal(ctx context.Context) error
+}

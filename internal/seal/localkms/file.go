@@ -29,14 +29,21 @@ const (
 	ownerOnly os.FileMode = 0o600
 )
 
-// ringFormat numbers the key file's form. 1: the first.
-const ringFormat = 1
+// ringFormat numbers the key file's form.
+//
+//	1  the first
+//	2  keys may have older material; written once a key was rotated
+const (
+	ringFormat    = 1
+	rotatedFormat = 2
+)
 
 // ring is the content of a key file, as JSON:
 //
 //	{"format":1, "root":"<base64, 32 bytes>",
 //	 "keys":[{"id":"<uuid>","arn":"arn:…","createdAt":"…","state":"Enabled",
-//	          "material":"<base64, seal.Box of the key's 32 bytes>"}],
+//	          "material":"<base64, seal.Box of the key's 32 bytes>",
+//	          "rotated":[{"material":"…","until":"…"}]}],
 //	 "aliases":[{"name":"alias/…","key":"<uuid>"}]}
 type ring struct {
 	Format  int     `json:"format"`
@@ -56,10 +63,25 @@ type key struct {
 	State       string    `json:"state"`
 	DeleteAt    time.Time `json:"deleteAt,omitzero"` // when PendingDeletion
 	Owned       bool      `json:"owned,omitempty"`   // the server's own
-	Material    []byte    `json:"material"`          // sealed by the root key, bound to ID
+	Material    []byte    `json:"material"`          // sealed by the root key, bound to ID and version
+	// Rotated are the materials before, the first first: Rotated[i] is version i+1,
+	// Material the last version.
+	Rotated []rotated `json:"rotated,omitempty"`
 
-	box *seal.Box // of the opened material
+	boxes []*seal.Box // of the opened materials, by version - 1
 }
+
+// rotated is material that wraps nothing new any more, and still opens.
+type rotated struct {
+	Material []byte    `json:"material"`
+	Until    time.Time `json:"until"`
+}
+
+// maxRotations bounds how often a key is rotated.
+const maxRotations = 1000
+
+// version is the number of the key's present material, from 1.
+func (k *key) version() int { return len(k.Rotated) + 1 }
 
 type alias struct {
 	Name string `json:"name"` // with "alias/"
@@ -79,7 +101,7 @@ func parse(raw []byte) (*ring, error) {
 	if err := json.Unmarshal(raw, &form); err != nil {
 		return nil, damaged("not JSON", errors.New("syntax")) // the cause could quote key bytes
 	}
-	if form.Format != ringFormat {
+	if form.Format != ringFormat && form.Format != rotatedFormat {
 		return nil, fault.New(fault.NotSupported, "localkms.read", "format %d of key files is not known to this version", form.Format)
 	}
 	r := new(ring)
@@ -103,6 +125,9 @@ func (r *ring) open() error {
 			return damaged("a key's id, ARN or state is not sound", nil)
 		}
 		ids[k.ID] = true
+		if len(k.Rotated) > 0 && r.Format == ringFormat || len(k.Rotated) > maxRotations {
+			return damaged("a key has older material that it cannot have", nil)
+		}
 		if err := k.open(r.box); err != nil {
 			return err
 		}
@@ -123,16 +148,29 @@ func (r *ring) open() error {
 	return nil
 }
 
-func materialAAD(id string) []byte { return []byte("tarn.localkms.v1 material " + id) }
-
-// open opens the key's material.
-func (k *key) open(root *seal.Box) error {
-	material, err := root.Open(k.Material, materialAAD(k.ID))
-	if err != nil || len(material) != seal.KeySize {
-		return damaged("a key does not open under the root key", err)
+// materialAAD binds material to its key and, from the second on, to its version.
+func materialAAD(id string, version int) []byte {
+	if version == 1 {
+		return []byte("tarn.localkms.v1 material " + id)
 	}
-	k.box = seal.NewBox([seal.KeySize]byte(material))
-	clear(material)
+	return fmt.Appendf(nil, "tarn.localkms.v2 material %s %d", id, version)
+}
+
+// open opens the key's materials.
+func (k *key) open(root *seal.Box) error {
+	k.boxes = make([]*seal.Box, k.version())
+	for i := range k.boxes {
+		sealed := k.Material
+		if i < len(k.Rotated) {
+			sealed = k.Rotated[i].Material
+		}
+		material, err := root.Open(sealed, materialAAD(k.ID, i+1))
+		if err != nil || len(material) != seal.KeySize {
+			return damaged("a key does not open under the root key", err)
+		}
+		k.boxes[i] = seal.NewBox([seal.KeySize]byte(material))
+		clear(material)
+	}
 	return nil
 }
 

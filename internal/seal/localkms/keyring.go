@@ -2,18 +2,23 @@ package localkms
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/seal"
 )
 
-// A wrapped data key is 1 byte of format, the 16 bytes of the KMS key's id, and
-// a seal.Box of the data key under that key, bound to the ARN and the
-// encryption context.
+// A wrapped data key is 1 byte of format, the 16 bytes of the KMS key's id, in
+// format 2 the version of its material (32 bits, big-endian, from 2), and a
+// seal.Box of the data key under that material, bound to the ARN, in format 2 the
+// version, and the encryption context. Format 1 is of version 1.
 const (
-	wrapFormat = 1
-	idSize     = 16
+	wrapFormat    = 1
+	versionFormat = 2
+	idSize        = 16
+	versionSize   = 4
 )
 
 // GenerateDataKey makes a data key and wraps it: seal.Keyring.
@@ -95,36 +100,87 @@ func (k *KMS) usable(name string) (*key, error) {
 
 var stateWords = map[string]string{Disabled: "disabled", PendingDeletion: "about to be deleted"}
 
+// Rewrap implements seal.Rewrapper.
+func (k *KMS) Rewrap(ctx context.Context, w seal.Wrapped, encryption map[string]string) (seal.Wrapped, error) {
+	if err := alive(ctx); err != nil {
+		return w, err
+	}
+	with, err := k.usable(w.KeyARN)
+	if err != nil {
+		return w, err
+	}
+	version, _, err := with.parse(w)
+	if err != nil || version == with.version() {
+		return w, err
+	}
+	data, err := with.unwrap(w, encryption)
+	if err != nil {
+		return w, err
+	}
+	defer data.Wipe()
+	return with.wrap(data, encryption)
+}
+
 func (k *key) wrap(made seal.DataKey, encryption map[string]string) (w seal.Wrapped, err error) {
 	id, err := k.rawID()
 	if err != nil {
 		return w, err
 	}
+	version := k.version()
+	head := append([]byte{wrapFormat}, id...)
+	if version > 1 {
+		head[0] = versionFormat
+		head = binary.BigEndian.AppendUint32(head, uint32(version))
+	}
 	var blob []byte
-	made.Reveal(func(raw []byte) { blob, err = k.box.Seal(raw, k.wrapAAD(encryption)) })
+	made.Reveal(func(raw []byte) { blob, err = k.boxes[version-1].Seal(raw, k.wrapAAD(version, encryption)) })
 	if err != nil {
 		return w, err
 	}
-	return seal.Wrapped{KeyARN: k.ARN, Ciphertext: append(append([]byte{wrapFormat}, id...), blob...)}, nil
+	return seal.Wrapped{KeyARN: k.ARN, Ciphertext: append(head, blob...)}, nil
 }
 
-func (k *key) unwrap(w seal.Wrapped, encryption map[string]string) (seal.DataKey, error) {
+// parse gives the version of the material that wraps a data key, and the box.
+func (k *key) parse(w seal.Wrapped) (version int, box []byte, err error) {
 	const op = "localkms.Unwrap"
 	id, err := k.rawID()
 	if err != nil {
+		return 0, nil, err
+	}
+	alien := &fault.Error{Kind: fault.Invalid, Op: op, Subject: k.ARN, Detail: "not a data key wrapped here"}
+	rest, version := w.Ciphertext, 1
+	if len(rest) < 1+idSize || rest[0] != wrapFormat && rest[0] != versionFormat {
+		return 0, nil, alien
+	}
+	if string(rest[1:1+idSize]) != string(id) {
+		return 0, nil, k.mismatch()
+	}
+	numbered := rest[0] == versionFormat
+	rest = rest[1+idSize:]
+	if numbered {
+		if len(rest) < versionSize {
+			return 0, nil, alien
+		}
+		version, rest = int(binary.BigEndian.Uint32(rest)), rest[versionSize:]
+		if version < 2 || version > k.version() {
+			return 0, nil, k.mismatch()
+		}
+	}
+	return version, rest, nil
+}
+
+func (k *key) mismatch() error {
+	return &fault.Error{Kind: fault.Forbidden, Op: "localkms.Unwrap", Subject: k.ARN, Detail: "key, encryption context and wrapped data key do not match"}
+}
+
+func (k *key) unwrap(w seal.Wrapped, encryption map[string]string) (seal.DataKey, error) {
+	version, box, err := k.parse(w)
+	if err != nil {
 		return seal.DataKey{}, err
 	}
-	const prefix = 1 + idSize
-	if len(w.Ciphertext) < prefix || w.Ciphertext[0] != wrapFormat {
-		return seal.DataKey{}, &fault.Error{Kind: fault.Invalid, Op: op, Subject: k.ARN, Detail: "not a data key wrapped here"}
-	}
-	mismatch := &fault.Error{Kind: fault.Forbidden, Op: op, Subject: k.ARN, Detail: "key, encryption context and wrapped data key do not match"}
-	if string(w.Ciphertext[1:prefix]) != string(id) {
-		return seal.DataKey{}, mismatch
-	}
-	raw, err := k.box.Open(w.Ciphertext[prefix:], k.wrapAAD(encryption))
+	raw, err := k.boxes[version-1].Open(box, k.wrapAAD(version, encryption))
 	if err != nil {
-		return seal.DataKey{}, mismatch
+		return seal.DataKey{}, k.mismatch()
 	}
 	defer clear(raw)
 	return seal.DataKeyFrom(raw)
@@ -137,6 +193,9 @@ func (k *key) rawID() ([]byte, error) {
 	return raw, fault.Wrap(fault.Internal, "localkms.rawID", err)
 }
 
-func (k *key) wrapAAD(encryption map[string]string) []byte {
-	return append([]byte("tarn.localkms.v1 wrap "+k.ARN+"\x00"), seal.CanonicalContext(encryption)...)
+func (k *key) wrapAAD(version int, encryption map[string]string) []byte {
+	if version == 1 {
+		return append([]byte("tarn.localkms.v1 wrap "+k.ARN+"\x00"), seal.CanonicalContext(encryption)...)
+	}
+	return append(fmt.Appendf(nil, "tarn.localkms.v2 wrap %s\x00%d\x00", k.ARN, version), seal.CanonicalContext(encryption)...)
 }

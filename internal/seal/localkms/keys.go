@@ -46,6 +46,8 @@ type Key struct {
 	State       string    // Enabled, Disabled or PendingDeletion
 	DeleteAt    time.Time // when PendingDeletion
 	Aliases     []string  // with "alias/", sorted
+	Version     int       // of its material: how often it was rotated, and one
+	Owned       bool      // the server's own
 }
 
 // Alias is a name of a key.
@@ -73,7 +75,7 @@ func (r *ring) add(k *KMS, description string, owned bool) (*key, error) {
 		return nil, fault.Wrap(fault.Internal, op, err)
 	}
 	id := newUUID([16]byte(draw[:16]))
-	material, err := seal.NewBoxWith([seal.KeySize]byte(r.Root), k.random).Seal(draw[16:], materialAAD(id))
+	material, err := seal.NewBoxWith([seal.KeySize]byte(r.Root), k.random).Seal(draw[16:], materialAAD(id, 1))
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ func (r *ring) findCustomers(k *KMS, name string) (*key, error) {
 }
 
 func (r *ring) show(k *key) Key {
-	shown := Key{ID: k.ID, ARN: k.ARN, Description: k.Description, CreatedAt: k.CreatedAt, State: k.State, DeleteAt: k.DeleteAt}
+	shown := Key{ID: k.ID, ARN: k.ARN, Description: k.Description, CreatedAt: k.CreatedAt, State: k.State, DeleteAt: k.DeleteAt, Version: k.version(), Owned: k.Owned}
 	for _, a := range r.Aliases {
 		if a.Key == k.ID {
 			shown.Aliases = append(shown.Aliases, a.Name)
@@ -228,6 +230,37 @@ func (k *KMS) turn(name, state string) (Key, error) {
 		}
 		found.State = state
 		return nil
+	})
+}
+
+// Rotate gives a key new material: what is wrapped from now on is wrapped by it,
+// and what was wrapped before opens still (AWS KMS: RotateKeyOnDemand). It also
+// rotates the server's own key. A key that is not enabled is fault.Conflict.
+func (k *KMS) Rotate(name string) (Key, error) {
+	const op = "localkms.Rotate"
+	return change(k, func(r *ring) (Key, error) {
+		found, err := r.find(k, name)
+		if err != nil {
+			return Key{}, err
+		}
+		if found.State != Enabled {
+			return Key{}, &fault.Error{Kind: fault.Conflict, Op: op, Subject: name, Detail: "the key is " + stateWords[found.State], Hint: "enable it first"}
+		}
+		if len(found.Rotated) == maxRotations {
+			return Key{}, &fault.Error{Kind: fault.Conflict, Op: op, Subject: name, Detail: fmt.Sprintf("the key was rotated %d times", maxRotations), Hint: "make another key"}
+		}
+		var draw [seal.KeySize]byte
+		defer clear(draw[:])
+		if _, err := io.ReadFull(k.random, draw[:]); err != nil {
+			return Key{}, fault.Wrap(fault.Internal, op, err)
+		}
+		material, err := seal.NewBoxWith([seal.KeySize]byte(r.Root), k.random).Seal(draw[:], materialAAD(found.ID, found.version()+1))
+		if err != nil {
+			return Key{}, err
+		}
+		found.Rotated = append(slices.Clone(found.Rotated), rotated{found.Material, k.clock().UTC().Truncate(time.Second)})
+		found.Material, r.Format = material, rotatedFormat
+		return r.show(found), found.open(r.box)
 	})
 }
 

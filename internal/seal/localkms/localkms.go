@@ -6,9 +6,11 @@
 //
 //	Open                                    opens, or makes at first, the key file
 //	CreateKey List Disable Enable           a customer's keys
+//	Rotate                                  new material; what older wrapped still opens
 //	ScheduleDeletion CancelDeletion Delete
 //	CreateAlias DeleteAlias Aliases
 //	GenerateDataKey Unwrap Resolve          seal.Keyring
+//	Rewrap                                  seal.Rewrapper
 //	OwnedKey                                the server's own key, for AWS_OWNED_KMS_KEY
 //
 // A key is named as AWS KMS lets one name it: by id (a UUID), "key/<id>", ARN,
@@ -55,7 +57,10 @@ type KMS struct {
 	broken error       // why it could not be read then, or nil
 }
 
-var _ seal.Keyring = (*KMS)(nil)
+var (
+	_ seal.Keyring   = (*KMS)(nil)
+	_ seal.Rewrapper = (*KMS)(nil)
+)
 
 // Open opens a key file, and makes it, with a root key and the server's own key,
 // where there is none. New keys get ARNs of this region and account; keys made

@@ -460,7 +460,7 @@ func TestDamagedKeyFileIsRefused(t *testing.T) {
 	}{
 		"empty":            {"", fault.Internal},
 		"cut":              {string(good[:len(good)/2]), fault.Internal},
-		"newer":            {edit(`"format": 1`, `"format": 2`), fault.NotSupported},
+		"newer":            {edit(`"format": 1`, `"format": 3`), fault.NotSupported},
 		"other root":       {edit(`"root": "`, `"root": "AA`), fault.Internal},
 		"no root":          {edit(`"root"`, `"roof"`), fault.Internal},
 		"unknown member":   {edit(`"keys"`, `"locks": [], "keys"`), fault.Internal},
@@ -593,11 +593,16 @@ func TestManyGoroutines(t *testing.T) {
 // The frozen sample: a key file and a data key that it wraps, of the first
 // version, made of the bytes of a known generator. They open for ever.
 func TestGolden(t *testing.T) {
-	frozen := filepath.Join("testdata", "format-1.keyring")
-	frozenKey := filepath.Join("testdata", "format-1.wrapped")
+	t.Run("format 1", func(t *testing.T) { golden(t, "format-1", 0, goldenDerived) })
+	t.Run("format 2, of a key that was rotated", func(t *testing.T) { golden(t, "format-2", 2, goldenRotated) })
+}
+
+func golden(t *testing.T, name string, rotations int, derived string) {
+	frozen := filepath.Join("testdata", name+".keyring")
+	frozenKey := filepath.Join("testdata", name+".wrapped")
 	context := map[string]string{seal.ContextDatastore: "arn:aws:healthlake:us-east-1:111122223333:datastore/fhir/golden"}
 	if os.Getenv("TARN_UPDATE") == "1" {
-		makeGolden(t, frozen, frozenKey, context)
+		makeGolden(t, frozen, frozenKey, rotations, context)
 	}
 	raw, err := os.ReadFile(frozen)
 	if err != nil {
@@ -621,8 +626,8 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := opened.Derive("golden")
-	if want := goldenDerived; fmt.Sprintf("%x", got) != want {
-		t.Errorf("the frozen data key derives %x, want %s", got, want)
+	if fmt.Sprintf("%x", got) != derived {
+		t.Errorf("the frozen data key derives %x, want %s", got, derived)
 	}
 	info, err := k.Resolve(t.Context(), "alias/golden")
 	if err != nil || info.ARN != w.KeyARN {
@@ -630,10 +635,13 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// goldenRotated is the same of the frozen data key of format 2.
+const goldenRotated = "49f3ef3c82fe98df282dfb6db2bcdb5ff989c4dc5af78c31756b5d1892bab2b4"
+
 // goldenDerived is what the frozen data key derives for the label "golden".
 const goldenDerived = "938345aca0210b47d7af43bcabe2e2466f69eaadee555ee0adf0bda8734ded48"
 
-func makeGolden(t *testing.T, frozen, frozenKey string, context map[string]string) {
+func makeGolden(t *testing.T, frozen, frozenKey string, rotations int, context map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyring")
 	k, err := Open(path, account, region, mathrand.NewChaCha8([32]byte{7}), newClock().Now)
@@ -642,6 +650,11 @@ func makeGolden(t *testing.T, frozen, frozenKey string, context map[string]strin
 	}
 	if _, err := k.CreateAlias("alias/golden", created(t, k).ID); err != nil {
 		t.Fatal(err)
+	}
+	for range rotations {
+		if _, err := k.Rotate("alias/golden"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, wrapped, err := k.GenerateDataKey(t.Context(), "alias/golden", context)
 	if err != nil {
@@ -669,13 +682,17 @@ func FuzzKeyFile(f *testing.F) {
 	f.Add([]byte(`{"format":1,"root":"","keys":null}`))
 	f.Add([]byte(`{"format":1,"keys":[null]}`))
 	f.Add([]byte(`{"format":2}`))
+	if frozen, err = os.ReadFile(filepath.Join("testdata", "format-2.keyring")); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(frozen)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := parse(raw)
 		if err != nil {
 			return
 		}
 		for _, k := range r.Keys {
-			if k.box == nil || len(k.ID) != 36 {
+			if len(k.boxes) != k.version() || len(k.ID) != 36 {
 				t.Errorf("key %q is not open", k.ID)
 			}
 			if _, err := k.rawID(); err != nil {
@@ -699,5 +716,64 @@ func TestNewAliasIsSeenAtOnce(t *testing.T) {
 	}
 	if info, err := server.Resolve(t.Context(), "alias/new"); err != nil || info.ARN != key.ARN {
 		t.Errorf("%v, %v, want %s", info.ARN, err, key.ARN)
+	}
+}
+
+// After Rotate new data keys are wrapped by new material, old ones open still, in
+// another process too, and are wrapped anew by Rewrap.
+func TestRotate(t *testing.T) {
+	k, c, path := openNew(t)
+	key := created(t, k)
+	context := map[string]string{"a": "b"}
+	first, wrapped, err := k.GenerateDataKey(t.Context(), key.ID, context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, err := k.Rewrap(t.Context(), wrapped, context); err != nil || !same.Equal(wrapped) {
+		t.Errorf("Rewrap before Rotate: %v, %v", same, err)
+	}
+	for version := 2; version < 5; version++ {
+		rotated, err := k.Rotate(key.ID)
+		if err != nil || rotated.Version != version {
+			t.Fatalf("%+v, %v", rotated, err)
+		}
+	}
+	other := openAt(t, path, c)
+	if opened, err := other.Unwrap(t.Context(), wrapped, context); err != nil || !opened.Equal(first) {
+		t.Fatalf("a data key of before: %v", err)
+	}
+	fresh, err := other.Rewrap(t.Context(), wrapped, context)
+	if err != nil || fresh.Equal(wrapped) || fresh.KeyARN != key.ARN {
+		t.Fatalf("%+v, %v", fresh, err)
+	}
+	if opened, err := k.Unwrap(t.Context(), fresh, context); err != nil || !opened.Equal(first) {
+		t.Errorf("the data key, wrapped anew: %v", err)
+	}
+	if _, err := k.Rewrap(t.Context(), wrapped, map[string]string{"a": "c"}); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("Rewrap with another context: %v", err)
+	}
+	future := seal.Wrapped{KeyARN: fresh.KeyARN, Ciphertext: slices.Clone(fresh.Ciphertext)}
+	future.Ciphertext[1+idSize+versionSize-1]++
+	short := seal.Wrapped{KeyARN: fresh.KeyARN, Ciphertext: fresh.Ciphertext[:1+idSize+2]}
+	for w, kind := range map[*seal.Wrapped]fault.Kind{&future: fault.Forbidden, &short: fault.Invalid} {
+		if _, err := k.Unwrap(t.Context(), *w, context); !fault.Is(err, kind) {
+			t.Errorf("%x: %v", w.Ciphertext, err)
+		}
+	}
+	if owned, err := k.Rotate(k.OwnedKey()); err != nil || !owned.Owned || owned.Version != 2 {
+		t.Errorf("the server's own key: %+v, %v", owned, err)
+	}
+	if _, err := k.Disable(key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Rotate(key.ID); !fault.Is(err, fault.Conflict) {
+		t.Errorf("Rotate of a disabled key: %v", err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parse(bytes.Replace(raw, []byte(`"format": 2`), []byte(`"format": 1`), 1)); !fault.Is(err, fault.Internal) {
+		t.Errorf("a file of format 1 with rotated keys: %v", err)
 	}
 }

@@ -159,6 +159,9 @@ type restoring struct {
 }
 
 func (r *restoring) files() error {
+	if err := r.olderKeys(); err != nil {
+		return err
+	}
 	for _, file := range r.from.Files() {
 		if err := ended(r.ctx, "lsm.Restore"); err != nil {
 			return err
@@ -168,6 +171,25 @@ func (r *restoring) files() error {
 		}
 	}
 	return r.constants()
+}
+
+// olderKeys reads the backup's STORE file first: while a data key is exchanged, it
+// has the keys of the files that are still sealed under another.
+func (r *restoring) olderKeys() error {
+	i := slices.IndexFunc(r.from.Files(), func(f store.BackupFile) bool { return f.Name == constantsName })
+	if i < 0 {
+		return corrupt("a backup has no STORE file")
+	}
+	raw := r.dir.join(constantsName)
+	if err := r.fetch(r.from.Files()[i], raw); err != nil {
+		return err
+	}
+	c, err := readConstantsFile(r.old, r.dir)
+	if err != nil {
+		return err
+	}
+	c.openFiles(r.old)
+	return r.dir.fs.Remove(raw)
 }
 
 // rawName is the file that a file of the backup is in before it is sealed anew.
@@ -246,6 +268,7 @@ func (r *restoring) constants() error {
 		mac := r.from.Key().Derive(macLabel)
 		c.MACKey = mac[:]
 	}
+	c.OlderKeys = nil // every file was sealed anew
 	text, err := json.Marshal(c)
 	if err != nil {
 		return err

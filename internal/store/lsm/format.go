@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,6 +51,22 @@ type constants struct {
 	// MACKey is the key of the rows' MACs in a store that was restored under
 	// another data key; none: it is derived from the data key.
 	MACKey []byte `json:"macKey,omitempty"`
+	// OlderKeys are keys that files are still sealed under while the data key is
+	// exchanged (seal.FS.FilesKeys).
+	OlderKeys [][]byte `json:"olderKeys,omitempty"`
+}
+
+func (c constants) sound() bool {
+	return validBlockRows(c.BlockRows) && (len(c.MACKey) == 0 || len(c.MACKey) == seal.KeySize) &&
+		!slices.ContainsFunc(c.OlderKeys, func(key []byte) bool { return len(key) != seal.KeySize })
+}
+
+// openFiles lets files open that are still sealed under keys of before.
+func (c constants) openFiles(fs *seal.FS) *seal.FS {
+	for _, key := range c.OlderKeys {
+		fs.AddOlder([seal.KeySize]byte(key))
+	}
+	return fs
 }
 
 // storeDir is the folder of one data store.
@@ -164,7 +181,7 @@ func readConstantsFile(sealed *seal.FS, d storeDir) (constants, error) {
 		return constants{}, err
 	}
 	var c constants
-	if err := json.Unmarshal(text, &c); err != nil || !validBlockRows(c.BlockRows) || len(c.MACKey) != 0 && len(c.MACKey) != seal.KeySize {
+	if err := json.Unmarshal(text, &c); err != nil || !c.sound() {
 		return constants{}, corrupt("the STORE file has a wrong form")
 	}
 	return c, nil

@@ -75,6 +75,20 @@ func (f *floor) check() error {
 	return nil
 }
 
+// room says fault.Full when a copy of a file does not fit above the floor. Any
+// goroutine may ask.
+func (f *floor) room(name string) error {
+	info, err := f.fs.Stat(name)
+	if err != nil {
+		return nil // it is gone, or whoever copies it finds out
+	}
+	usage, err := f.fs.GetDiskUsage(f.path)
+	if err == nil && usage.AvailBytes < f.min+uint64(info.Size()) {
+		return &fault.Error{Kind: fault.Full, Op: "lsm.Reseal", Detail: "the disk has no room for a copy of a file", Hint: "free some space"}
+	}
+	return nil
+}
+
 // keepBallast makes the ballast file when it is not there and leaves enough
 // space.
 func (e *Engine) keepBallast() error {

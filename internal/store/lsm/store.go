@@ -38,7 +38,9 @@ type Store struct {
 
 	sequencer *sequencer
 	published published
-	backups   sync.Mutex // held by a backup
+	backups   sync.Mutex // held by a backup, and while the STORE file changes
+	constants constants  // guarded by backups
+	resealing sync.Mutex // held while files are sealed anew
 
 	closing atomic.Bool  // calls under way give up
 	gate    sync.RWMutex // held for reading by calls under way, for writing by Close
@@ -73,12 +75,14 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: seal.NewFS(e.opts.FS, key),
-		dir: dir, free: func() { e.release(id) },
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
+		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
-	if len(c.MACKey) == seal.KeySize {
-		s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(c.MACKey))
+	if len(c.MACKey) == 0 {
+		mac := key.Derive(macLabel)
+		s.constants.MACKey = mac[:]
 	}
+	s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(s.constants.MACKey))
 	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
 	options.EnsureDefaults()
 	s.tables = options.MakeReaderOptions()
@@ -104,7 +108,7 @@ func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) 
 	if s.lock, err = pebble.LockDirectory(dir.join(databaseName), s.sealed); err != nil {
 		return &fault.Error{Kind: fault.Conflict, Op: "lsm.Open", Detail: "the store is open elsewhere", Cause: err}
 	}
-	if err := tables.clear(); err != nil {
+	if err := errors.Join(tables.clear(), s.clearReseal()); err != nil {
 		return errors.Join(err, s.lock.Close())
 	}
 	o.Lock = s.lock

@@ -307,7 +307,7 @@ func TestCrashAtEverySync(t *testing.T) {
 			t.Fatalf("crash %d: %v", i, err)
 		}
 		after := opened.(*lsm.Store)
-		n := count(t, after, plan.Term{Param: 7, Value: []byte("both")})
+		n := count(t, after, both)
 		if n < 2*c.acks || n%2 != 0 || n > 2*c.acks+2 {
 			t.Errorf("crash %d: %d resources, %d were acknowledged", i, n, 2*c.acks)
 		}

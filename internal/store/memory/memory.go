@@ -95,7 +95,11 @@ func (e *Engine) Open(ctx context.Context, id store.ID, key seal.DataKey) (store
 		return nil, fault.New(fault.Conflict, op, "the store is already open")
 	}
 	d.open = true
-	return &handle{data: d, done: make(chan struct{}), release: func() { e.release(d) }}, nil
+	return &handle{data: d, done: make(chan struct{}), release: func() { e.release(d) }, rekey: func(verifier [32]byte) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		d.verifier = verifier
+	}}, nil
 }
 
 // Drop implements store.Engine.
@@ -156,7 +160,7 @@ const verifierLabel = "memory store"
 
 // data is the content of one data store.
 type data struct {
-	verifier [32]byte
+	verifier [32]byte // guarded by Engine.mu
 	hash     plan.HashKey
 	clock    func() time.Time
 	open     bool // guarded by Engine.mu
@@ -234,6 +238,7 @@ type handle struct {
 	once    sync.Once
 	done    chan struct{} // closed by Close
 	release func()
+	rekey   func(verifier [32]byte)
 }
 
 // HashKey implements store.Store.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -27,7 +28,7 @@ func (x *exam) lifecycle(t *testing.T) {
 		{"closed view", closedView}, {"ended context", endedContext}, {"foreign bytes", foreignBytes},
 		{"follow waits", followWaits}, {"follow ends", followEnds}, {"import takes puts only", importPutsOnly},
 		{"import beyond a flush", importBeyondFlush}, {"bytes are copied", bytesCopied},
-		{"explain", explain},
+		{"explain", explain}, {"rekey", rekey},
 	} {
 		x.run(t, "lifecycle/"+strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) { test.run(t, x.open) })
 	}
@@ -548,4 +549,58 @@ func checkExplained(t *testing.T, told store.Explained, want int64) {
 	if told.Is == "" || told.Matches != want || told.AtMost != store.Unknown && told.AtMost < want || leading > 1 {
 		t.Errorf("a condition that %d meet is explained as %+v", want, told)
 	}
+}
+
+// rekey exchanges a store's data key: the new one opens it and no other, and
+// what it holds is as it was.
+func rekey(t *testing.T, open Opener) {
+	engine, reopen := open(t, NewClock().Now)
+	ctx := testContext(t)
+	s := openStore(t, engine)
+	power, ok := s.(store.Rekeyer)
+	if !ok {
+		t.Skip("the engine offers no Rekeyer")
+	}
+	hash := s.HashKey()
+	commit(t, s, putOp(patient("a"), "before", "n"))
+	wantKind(t, "Rekey without a key", power.Rekey(ctx, seal.DataKey{}), fault.Invalid)
+	mustNot(t, "Reseal before anything", power.Reseal(ctx))
+	for _, fill := range []byte{'x', 'y'} { // the second without a Reseal between
+		mustNot(t, "Rekey", power.Rekey(ctx, testKey(t, fill)))
+		mustNot(t, "Rekey again", power.Rekey(ctx, testKey(t, fill)))
+		commit(t, s, putOp(patient("b"), "under "+string(fill), "n"))
+	}
+	for round := range 2 { // in the second round with Reseal
+		mustNot(t, "Close", s.Close())
+		engine = reopen()
+		for _, fill := range []byte{'k', 'x'} {
+			_, err := engine.Open(ctx, storeID, testKey(t, fill))
+			wantKind(t, "Open under a key of before", err, fault.Forbidden)
+		}
+		var err error
+		s, err = engine.Open(ctx, storeID, testKey(t, 'y'))
+		mustNot(t, "Open under the new key", err)
+		if round == 0 {
+			mustNot(t, "Reseal", s.(store.Rekeyer).Reseal(ctx))
+			mustNot(t, "Reseal again", s.(store.Rekeyer).Reseal(ctx))
+		}
+		if s.HashKey() != hash {
+			t.Error("Rekey changed the hash key")
+		}
+		view := viewOf(t, s, "")
+		page, err := view.Search(ctx, byName("n", 10))
+		mustNot(t, "Search", err)
+		if got := recordTexts(page.Records); len(got) != 2 {
+			t.Errorf("found %q", got)
+		}
+		old, err := view.GetVersion(ctx, patient("b"), 1)
+		mustNot(t, "GetVersion", err)
+		if string(old.Body) != "under x" {
+			t.Errorf("version 1 is %q", old.Body)
+		}
+		mustNot(t, "Close of a view", view.Close())
+	}
+	power = s.(store.Rekeyer)
+	mustNot(t, "Close", s.Close())
+	wantKind(t, "Rekey of a closed store", power.Rekey(ctx, testKey(t, 'z')), fault.Unavailable)
 }
