@@ -59,3 +59,9 @@ func (e *Engine) Only() *Store {
 	}
 	return nil
 }
+
+// Deletions counts the tables that hold deletions.
+func (s *Store) Deletions() (int, error) {
+	around, err := s.deletions()
+	return len(around), err
+}

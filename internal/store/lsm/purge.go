@@ -189,6 +189,9 @@ func (s *Store) Scrub(ctx context.Context) error {
 	if err := s.compact(ctx, op); err != nil {
 		return err
 	}
+	if err := s.sweep(ctx, op); err != nil {
+		return err
+	}
 	_, err = s.sequencer.submit(ctx, &request{scrubbed: until})
 	return err
 }

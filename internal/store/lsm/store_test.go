@@ -196,6 +196,9 @@ func TestScrub(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n, err := s.Deletions(); n != 0 || err != nil {
+		t.Errorf("%d tables hold deletions, and so keys of what was purged: %v", n, err)
+	}
 	mustCheck(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
