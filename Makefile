@@ -58,6 +58,7 @@ check:
 bench: build
 	go test -run '^$$' -bench . -benchmem -benchtime 1s ./internal/fhir ./internal/searchparam ./internal/store/lsm
 	go run ./test/load
+	go run ./test/bulk
 
 fuzz:
 	@for pkg in $$(go list ./internal/...); do \

@@ -4,7 +4,7 @@
 //	Build   go build ./cmd/tarn → an executable
 //	Main    a package's tests, with a folder and a binary they share
 //	Start   executable + data folder → Server, which answers /readyz
-//	Server  Stop (SIGTERM), Kill (SIGKILL), Log, Resident, CPU
+//	Server  Stop (SIGTERM), Kill (SIGKILL), Log, Resident, Peak, CPU, Waited
 //	Client  signed requests of both planes
 //
 // A Server's address is picked by the kernel at the first start; Restart keeps
@@ -296,23 +296,53 @@ func (s *Server) Kill() error {
 // Log is what the server has logged.
 func (s *Server) Log() string { return s.log.String() }
 
-// Resident is the memory that the process holds, in bytes (VmRSS).
-func (s *Server) Resident() (int64, error) {
+// Resident is the memory that the process holds, in bytes.
+func (s *Server) Resident() (int64, error) { return s.memory("VmRSS:") }
+
+// Peak is the most memory that the process ever held, in bytes.
+func (s *Server) Peak() (int64, error) { return s.memory("VmHWM:") }
+
+// memory reads a line of the process's status (proc(5)), in bytes.
+func (s *Server) memory(what string) (int64, error) {
 	raw, err := os.ReadFile(s.proc("status"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(raw)) {
-		if rest, found := strings.CutPrefix(line, "VmRSS:"); found {
+		if rest, found := strings.CutPrefix(line, what); found {
 			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, errors.New("no VmRSS in the process's status")
+	return 0, errors.New("no " + what + " in the process's status")
 }
 
 // CPU is the processor time that the process has used, in user and kernel mode.
 func (s *Server) CPU() (time.Duration, error) { return CPUOf(s.PID()) }
+
+// Waited is how long the process's threads were ready to run while all cores were
+// busy, as far as the threads are still there (/proc/PID/schedstat).
+func (s *Server) Waited() (waited time.Duration, err error) {
+	threads, err := filepath.Glob(s.proc("task/*/schedstat"))
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range threads {
+		raw, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // ended since
+		}
+		if err != nil {
+			return 0, err
+		}
+		var ran, waiting int64
+		if _, err := fmt.Sscan(string(raw), &ran, &waiting); err != nil {
+			return 0, err
+		}
+		waited += time.Duration(waiting)
+	}
+	return waited, nil
+}
 
 // CPUOf is the processor time that a process has used, in user and kernel mode,
 // to the nanosecond: the clock that clock_getcpuclockid(3) names, ~pid << 3 | 2.

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tarn-fhir/tarn/internal/blob"
+)
+
+// jobRole and jobKey are what a job must name, and a server that reads folders
+// does not use.
+const (
+	jobRole = "arn:aws:iam::111122223333:role/load"
+	jobKey  = "alias/load"
+)
+
+// bulk measures imports at each level and an export of what they brought.
+func (b *bench) bulk(ctx context.Context, out io.Writer) error {
+	folder := filepath.Join(b.folder, "in")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	n, err := writePatients(ctx, b.source, folder, b.times)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "job\tresources\tseconds\ta second\tserver CPU each\tcores busy\tcores wanted\tpeak memory\t")
+	var last string
+	for _, level := range b.levels() {
+		store, err := b.store(ctx, map[string]any{"DatastoreName": "import-" + level})
+		if err != nil {
+			return err
+		}
+		if err := b.measureJob(ctx, w, "import, "+level, n, func() error { return b.importAll(ctx, store, folder, level) }); err != nil {
+			return err
+		}
+		last = store
+	}
+	err = b.measureJob(ctx, w, "export", n, func() error { return b.exportAll(ctx, last) })
+	return errors.Join(err, w.Flush())
+}
+
+// measureJob prints a line about a job.
+func (b *bench) measureJob(ctx context.Context, w io.Writer, name string, n int, run func() error) error {
+	idle, err := b.server.Waited()
+	if err != nil {
+		return err
+	}
+	used, err := b.server.CPU()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := run(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	took := time.Since(began)
+	cpu, err1 := b.server.CPU()
+	waited, err2 := b.server.Waited()
+	peak, err3 := b.server.Peak()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	cpu -= used
+	wanted := cpu + waited - idle
+	_, err = fmt.Fprintf(w, "%s\t%d\t%.2f\t%.0f\t%v\t%.2f\t%.2f\t%d MiB\t\n", name, n, took.Seconds(), float64(n)/took.Seconds(),
+		(cpu / time.Duration(n)).Round(100*time.Nanosecond), cpu.Seconds()/took.Seconds(), wanted.Seconds()/took.Seconds(), peak>>20)
+	return err
+}
+
+// importAll imports a folder and waits for the end.
+func (b *bench) importAll(ctx context.Context, store, folder, level string) error {
+	id, err := b.startImport(ctx, store, folder, level)
+	if err != nil {
+		return err
+	}
+	return b.awaitJob(ctx, store, id)
+}
+
+func (b *bench) startImport(ctx context.Context, store, folder, level string) (string, error) {
+	var made struct {
+		JobID string `json:"JobId"`
+	}
+	err := b.client.Control(ctx, "StartFHIRImportJob", map[string]any{
+		"DatastoreId": store, "DataAccessRoleArn": jobRole, "ValidationLevel": level,
+		"InputDataConfig":     map[string]string{"S3Uri": blob.FileLocation(folder + "/").String()},
+		"JobOutputDataConfig": b.jobOutput(),
+	}, &made)
+	return made.JobID, err
+}
+
+// jobOutput is where jobs write to.
+func (b *bench) jobOutput() map[string]any {
+	to := blob.FileLocation(filepath.Join(b.folder, "out")).String()
+	return map[string]any{"S3Configuration": map[string]string{"S3Uri": to, "KmsKeyId": jobKey}}
+}
+
+func (b *bench) exportAll(ctx context.Context, store string) error {
+	var made struct {
+		JobID string `json:"JobId"`
+	}
+	err := b.client.Control(ctx, "StartFHIRExportJob", map[string]any{
+		"DatastoreId": store, "DataAccessRoleArn": jobRole, "OutputDataConfig": b.jobOutput(),
+	}, &made)
+	if err != nil {
+		return err
+	}
+	return b.awaitJob(ctx, store, made.JobID)
+}
+
+// askEvery is how often a job is asked for.
+const askEvery = 20 * time.Millisecond
+
+// awaitJob waits until a job ended well.
+func (b *bench) awaitJob(ctx context.Context, store, id string) error {
+	for {
+		var answer struct {
+			Job struct{ JobStatus, Message string }
+		}
+		if err := b.client.Control(ctx, "DescribeJob", map[string]string{"DatastoreId": store, "JobId": id}, &answer); err != nil {
+			return err
+		}
+		switch answer.Job.JobStatus {
+		case "COMPLETED":
+			return nil
+		case "SUBMITTED", "QUEUED", "IN_PROGRESS":
+		default:
+			return fmt.Errorf("the job is %s: %s", answer.Job.JobStatus, answer.Job.Message)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(askEvery):
+		}
+	}
+}
