@@ -28,7 +28,7 @@ func (c *serveCommand) imports(ctx context.Context, queue *job.Queue, plane *dat
 		return nil, err
 	}
 	imports := &bulk.Imports{
-		Jobs: queue, Storage: storage, Judge: judge{shared}, Clock: time.Now, Log: log, MintIDs: c.MissingIDs,
+		Jobs: queue, Storage: storage, Judge: judge{shared}, Clock: time.Now, Log: log, MintIDs: c.MissingIDs, Workers: cores,
 		Open: func(ctx context.Context, id string) (*bulk.Target, error) { return shared.target(ctx, plane, id) },
 	}
 	queue.RegisterIn(job.Lane{

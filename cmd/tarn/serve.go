@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -86,6 +87,7 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	spread()
 	secure, err := c.secure(log)
 	if err != nil {
 		return err
@@ -112,6 +114,21 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	s.tls = secure
 	fmt.Print(c.greeting())
 	return s.run(ctx, listener, c.Drain)
+}
+
+// cores is how much this process can do at once.
+var cores = runtime.GOMAXPROCS(0)
+
+// threadsPerCore is how many goroutines run at a time for each core. With one, a
+// request that comes while jobs keep all of them busy waits for Go to take one
+// away, after ten milliseconds; the kernel shares a core within one or two.
+const threadsPerCore = 2
+
+// spread sets that, unless the environment says otherwise.
+func spread() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(threadsPerCore * cores)
+	}
 }
 
 func (c *serveCommand) check() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"runtime"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
@@ -86,7 +85,7 @@ func (s *sessions) Preload(ctx context.Context, d *datastore.Datastore, st store
 	}
 	defer release()
 	loader := &bulk.Loader{
-		Store: st, Types: s.registry, Extractor: index.Extractor, Workers: runtime.GOMAXPROCS(0), Progress: progress,
+		Store: st, Types: s.registry, Extractor: index.Extractor, Workers: cores, Progress: progress,
 	}
 	return loader.Load(ctx, preloadName, streams)
 }

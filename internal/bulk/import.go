@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"runtime"
 	"strings"
 	"time"
 
@@ -57,6 +56,8 @@ type Imports struct {
 	// MintIDs gives resources without id one, made from job, file and line;
 	// without it they are faults, as HealthLake has it.
 	MintIDs bool
+	// Workers is how many pieces of files are judged side by side, at least 1.
+	Workers int
 }
 
 // ImportRequest is StartFHIRImportJob after its shape was checked.
@@ -184,7 +185,7 @@ func (i *Imports) Cancel(ctx context.Context, run *job.Run) error {
 func (i *Imports) attempt(ctx context.Context, run *job.Run, closing bool) error {
 	a := &importRun{
 		Imports: i, run: run, closing: closing, tally: newTally(i.Clock),
-		memory: semaphore.NewWeighted(bytesInMemory), judges: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		memory: semaphore.NewWeighted(bytesInMemory), judges: make(chan struct{}, max(1, i.Workers)),
 	}
 	if err := json.Unmarshal(run.Job.Input, &a.ImportRequest); err != nil {
 		return fault.Wrap(fault.Internal, "bulk.Import", err)

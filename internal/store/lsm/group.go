@@ -20,7 +20,6 @@ type group struct {
 	answers []answer
 	rows    int
 	wrote   bool // something of this group needs a sync
-	closed  bool // takes no more commits
 	purging bool // the batch holds containers that a purge wrote
 
 	pointers map[plan.Hash]pointer // as after the group's commits, and as read
@@ -36,7 +35,7 @@ func newGroup(q *sequencer) *group {
 	}
 }
 
-func (g *group) full() bool { return g.closed || len(g.answers) >= maxGroup || g.rows >= maxGroupRows }
+func (g *group) full() bool { return len(g.answers) >= maxGroup || g.rows >= maxGroupRows }
 
 // close throws away a batch that was not applied.
 func (g *group) close() { _ = g.batch.Close() /* an unused batch has nothing to lose */ }

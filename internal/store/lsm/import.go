@@ -20,9 +20,9 @@ const (
 	// importOps bounds the puts of a commit: the more, the fewer tables have to be
 	// compacted later.
 	importOps = 1 << 14
-	// importOpsBeside bounds them while there are other commits, which wait some
-	// milliseconds for each thousand.
-	importOpsBeside = 1 << 11
+	// importOpsBeside bounds them while there are other commits, each of which may
+	// wait for a piece: some milliseconds, and some more for each thousand puts.
+	importOpsBeside = 1 << 10
 	// importBytes bounds bodies and facts, packed.
 	importBytes = 24 << 20
 )
@@ -150,8 +150,7 @@ type part struct {
 	mu     sync.Mutex // held while a commit of this part is under way
 	piece  *piece
 	cursor []byte
-	added  bool   // something since the last commit
-	beside uint64 // other commits at the last look
+	added  bool // something since the last commit
 
 	known   sync.Mutex // guards durable
 	durable []byte
@@ -202,7 +201,7 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 
 // room is how many puts the next commit may have.
 func (p *part) room() int {
-	if p.of.store.sequencer.others.Load() != p.beside {
+	if p.of.store.sequencer.beside() {
 		return min(importOpsBeside, p.of.store.tuning.importOps)
 	}
 	return p.of.store.tuning.importOps
@@ -229,9 +228,9 @@ func (p *part) commit(ctx context.Context) error {
 	if len(p.piece.changes) < p.of.store.tuning.ingestFrom {
 		r.changes = p.piece.withPrefixes()
 	} else {
+		p.piece.order()
 		r.piece = p.piece
 	}
-	p.beside = p.of.store.sequencer.others.Load()
 	// Whether it was carried out must be known here, or the same puts could be
 	// made twice: what is on its way is waited for.
 	if _, err := p.of.store.sequencer.submit(context.WithoutCancel(ctx), r); err != nil {

@@ -119,16 +119,7 @@ type pastVersion struct {
 
 // place finds what each put follows: a version in the store, or a put before it.
 func (b *ingestion) place() (err error) {
-	rows := make([]selfRow, len(b.piece.changes))
-	for i := range rows {
-		rows[i] = selfRow{b.piece.changes[i].self, i}
-	}
-	slices.SortFunc(rows, func(x, y selfRow) int {
-		if c := compareHashes(x.self, y.self); c != 0 {
-			return c
-		}
-		return x.row - y.row
-	})
+	rows := b.piece.selves
 	it, err := b.store.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spacePointer}, UpperBound: []byte{spacePointer + 1}})
 	if err != nil {
 		return err
@@ -325,10 +316,9 @@ func (b *ingestion) writePointers(t *table) error {
 
 // writeIndex writes containers, dead rows, successors and types.
 func (b *ingestion) writeIndex(t *table) error {
-	from, rows := b.piece.rowsByKey()
-	w := containers{ingestion: b, table: t}
-	for _, k := range b.piece.sortedKeys() {
-		w.add(b.piece.keys[k], rows[from[k]:from[k+1]])
+	w, p := containers{ingestion: b, table: t}, b.piece
+	for _, k := range p.sorted {
+		w.add(p.keys[k], p.rows[p.from[k]:p.from[k+1]])
 	}
 	b.writeDead(t)
 	b.writeSuccessors(t)

@@ -26,6 +26,12 @@ type piece struct {
 	ends    []uint32
 	bytes   int // of bodies and facts
 
+	// What order finds.
+	selves []selfRow // the puts, by resource
+	sorted []uint32  // the numbers of the keys, in the order of the keys
+	from   []uint32  // the puts that have key k are rows[from[k]:from[k+1]], ascending
+	rows   []uint32
+
 	arena   arena
 	scratch []byte // of a body being packed, or of a key
 }
@@ -59,6 +65,23 @@ func (p *piece) number(e plan.Entry) uint32 {
 	key := string(p.scratch)
 	p.keys, p.numbers[key] = append(p.keys, key), n
 	return n
+}
+
+// order sorts what tables will be written in the order of, once everything was
+// added.
+func (p *piece) order() {
+	p.selves = make([]selfRow, len(p.changes))
+	for i := range p.changes {
+		p.selves[i] = selfRow{p.changes[i].self, i}
+	}
+	slices.SortFunc(p.selves, func(x, y selfRow) int {
+		if c := compareHashes(x.self, y.self); c != 0 {
+			return c
+		}
+		return x.row - y.row
+	})
+	p.sorted = p.sortedKeys()
+	p.from, p.rows = p.rowsByKey()
 }
 
 // withPrefixes gives the changes as a commit through the log takes them.
@@ -126,8 +149,7 @@ func keyHead(key string) uint64 {
 	return binary.BigEndian.Uint64(head[:])
 }
 
-// rowsByKey lists the puts that have each key: those of key k are
-// rows[from[k]:from[k+1]], ascending.
+// rowsByKey lists the puts that have each key.
 func (p *piece) rowsByKey() (from, rows []uint32) {
 	from = make([]uint32, len(p.keys)+1)
 	for _, k := range p.refs {

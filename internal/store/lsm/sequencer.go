@@ -57,6 +57,8 @@ type reply struct {
 //	                                           group's batch as it comes
 //	apply the batch, begin its sync            one sync in flight at most
 //	sync done: publish a snapshot, answer      before the next batch is applied
+//	take a piece of an import                  with no sync in flight; commits that
+//	                                           came meanwhile go before the next
 //
 // So a snapshot holds what is synced and nothing else, and readers need no
 // filter to see a store as it is now.
@@ -66,9 +68,10 @@ type sequencer struct {
 	quarantine *quarantine
 	floor      *floor
 
-	queue chan *request
-	quit  chan struct{} // closed by stop
-	done  chan struct{} // closed when run has ended
+	queue  chan *request // commits
+	pieces chan *request // pieces of imports
+	quit   chan struct{} // closed by stop
+	done   chan struct{} // closed when run has ended
 
 	next   state                // with everything that was judged
 	types  map[plan.Type]uint64 // newest commit per type, since open
@@ -78,8 +81,15 @@ type sequencer struct {
 
 	condenser *condenser
 	tables    *ingester
-	held      *request      // a piece of an import that waits for the group before it
-	others    atomic.Uint64 // commits that were no import's
+	other     atomic.Int64 // when the last commit came that was no import's, in milliseconds
+}
+
+// besideFor is how long imports go in small pieces after a commit of another.
+const besideFor = 2 * time.Second
+
+// beside reports whether there are commits that wait for an import's pieces.
+func (q *sequencer) beside() bool {
+	return q.clock().UnixMilli()-q.other.Load() < besideFor.Milliseconds()
 }
 
 // flight is a group whose sync is under way.
@@ -99,7 +109,7 @@ type answer struct {
 func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *floor, tables *ingester) *sequencer {
 	return &sequencer{
 		store: s, clock: clock, quarantine: q, floor: f, tables: tables,
-		queue: make(chan *request, queueLength), quit: make(chan struct{}), done: make(chan struct{}),
+		queue: make(chan *request, queueLength), pieces: make(chan *request), quit: make(chan struct{}), done: make(chan struct{}),
 		next: at, types: map[plan.Type]uint64{}, condenser: newCondenser(),
 	}
 }
@@ -110,10 +120,14 @@ func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, er
 	const op = "lsm.Commit"
 	r.ctx, r.reply = ctx, make(chan reply, 1)
 	if !r.imports {
-		q.others.Add(1)
+		q.other.Store(q.clock().UnixMilli())
+	}
+	line := q.queue
+	if r.piece != nil {
+		line = q.pieces
 	}
 	select {
-	case q.queue <- r:
+	case line <- r:
 	case <-ctx.Done():
 		return nil, ended(ctx, op)
 	case <-q.done:
@@ -149,23 +163,25 @@ func (q *sequencer) run() {
 			q.land()
 			return
 		case r := <-q.queue:
-			q.carryOut(r)
+			q.group(r)
+		case r := <-q.pieces:
+			q.land()
+			r.reply <- reply{err: q.ingest(r)}
+			q.courtesy()
 		case err := <-q.flight():
 			q.landed(err)
 		}
 	}
 }
 
-// carryOut begins with one request and ends with what it held back.
-func (q *sequencer) carryOut(r *request) {
-	if r.piece == nil {
+// courtesy begins a group with what came while a piece of an import was carried
+// out, before the next piece: a commit waits for one piece at most.
+func (q *sequencer) courtesy() {
+	select {
+	case r := <-q.queue:
 		q.group(r)
-		if r, q.held = q.held, nil; r == nil {
-			return
-		}
+	default:
 	}
-	q.land()
-	r.reply <- reply{err: q.ingest(r)}
 }
 
 // flight gives the end of the sync under way; it blocks for ever when there is
@@ -188,7 +204,7 @@ func (q *sequencer) group(r *request) {
 		}
 		select {
 		case more := <-q.queue:
-			q.join(g, more)
+			g.add(more)
 		case err := <-q.flying.done:
 			q.landed(err)
 		}
@@ -196,22 +212,13 @@ func (q *sequencer) group(r *request) {
 	for !g.full() {
 		select {
 		case more := <-q.queue:
-			q.join(g, more)
+			g.add(more)
 			continue
 		default:
 		}
 		break
 	}
 	q.launch(g)
-}
-
-// join adds a request to a group; a piece of an import ends the group.
-func (q *sequencer) join(g *group, r *request) {
-	if r.piece != nil {
-		q.held, g.closed = r, true
-		return
-	}
-	g.add(r)
 }
 
 // launch applies what is left of a group and starts its sync. No sync is under

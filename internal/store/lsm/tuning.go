@@ -19,4 +19,4 @@ type tuning struct {
 }
 
 // usualTuning was set by measurement: engine.md, 5.4.
-var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 1000, importOps: importOps}
+var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 128, importOps: importOps}
