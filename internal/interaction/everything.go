@@ -289,14 +289,12 @@ func (e *scope) bundle(token pageToken, page store.Page, included []store.Record
 	}
 	q := &search.Query{}
 	for _, rec := range page.Records {
-		if err := e.entry(w, q, rec, "match"); err != nil {
+		if err := e.matchEntry(w, q, match{container: rec}); err != nil {
 			return nil, err
 		}
 	}
 	for _, rec := range included {
-		if err := e.entry(w, q, rec, "include"); err != nil {
-			return nil, err
-		}
+		e.entry(w, e.version(rec).Resource(), rec, "include")
 	}
 	return w.Finish(), nil
 }

@@ -82,12 +82,16 @@ func (s *Session) answer(ctx context.Context, q *search.Query, token pageToken, 
 	if err != nil {
 		return nil, err
 	}
-	w.found = len(page.Records) + len(included)
+	matches, err := s.matched(ctx, view, q, token, &page)
+	if err != nil {
+		return nil, err
+	}
+	w.found = len(matches) + len(included)
 	outcomes, err := s.outcomes(ctx, view, q, asked)
 	if err != nil {
 		return nil, err
 	}
-	return s.searchset(q, token, page, included, outcomes)
+	return s.searchset(q, token, page, matches, included, outcomes)
 }
 
 // outcomes are what a searchset tells beside what was found.
@@ -157,7 +161,7 @@ func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, 
 }
 
 // searchset renders one page.
-func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, included []store.Record, outcomes [][]byte) ([]byte, error) {
+func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, matches []match, included []store.Record, outcomes [][]byte) ([]byte, error) {
 	w := fhir.NewBundle(nil, "searchset")
 	if page.Total >= 0 {
 		w.Total(uint64(page.Total))
@@ -165,15 +169,13 @@ func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, i
 	if err := s.links(w, q, token, page.Next); err != nil {
 		return nil, err
 	}
-	for _, rec := range page.Records {
-		if err := s.entry(w, q, rec, "match"); err != nil {
+	for _, m := range matches {
+		if err := s.matchEntry(w, q, m); err != nil {
 			return nil, err
 		}
 	}
 	for _, rec := range included {
-		if err := s.entry(w, q, rec, "include"); err != nil {
-			return nil, err
-		}
+		s.entry(w, s.version(rec).Resource(), rec, "include")
 	}
 	for _, outcome := range outcomes {
 		w.Entry(fhir.BundleEntry{Resource: outcome, Mode: "outcome"})
@@ -219,19 +221,29 @@ func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken
 	return err
 }
 
-func (s *Session) entry(w *fhir.BundleWriter, q *search.Query, rec store.Record, mode string) error {
-	v := s.version(rec)
-	body := v.Resource()
-	if mode == "match" {
-		trimmed, err := trim(body, rec.Key.Type, q.Summary, q.Elements)
-		if err != nil {
-			return err
-		}
-		body = trimmed
+// matchEntry writes a match, cut as _summary and _elements ask.
+func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) error {
+	body, t := m.json, m.typ
+	if m.id == "" {
+		body, t = s.version(m.container).Resource(), m.container.Key.Type
 	}
-	w.Entry(fhir.BundleEntry{FullURL: s.Base + "/" + v.Type + "/" + v.ID, Resource: body, Mode: mode})
-	s.touch(rec)
+	body, err := trim(body, t, q.Summary, q.Elements)
+	if err != nil {
+		return err
+	}
+	if m.id == "" {
+		s.entry(w, body, m.container, "match")
+		return nil
+	}
+	url := s.Base + "/" + s.Registry.Name(m.container.Key.Type) + "/" + m.container.Key.ID + "#" + m.id
+	w.Entry(fhir.BundleEntry{FullURL: url, Resource: body, Mode: "match"})
+	s.touch(m.container)
 	return nil
+}
+
+func (s *Session) entry(w *fhir.BundleWriter, body []byte, rec store.Record, mode string) {
+	w.Entry(fhir.BundleEntry{FullURL: s.Base + "/" + s.Registry.Name(rec.Key.Type) + "/" + rec.Key.ID, Resource: body, Mode: mode})
+	s.touch(rec)
 }
 
 // count reads a _count that is not part of a search.

@@ -36,6 +36,7 @@ type Extractor interface {
 	Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key
 	// Canonicals are the URLs, without version, that it points to.
 	Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string
+	search.Bodies
 }
 
 // Validator holds a resource against its definition before it is stored.

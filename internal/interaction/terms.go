@@ -21,7 +21,7 @@ func (s *Session) env(ctx context.Context, view store.View) search.Env {
 
 // plainEnv is for queries of our own, which ask no terminology.
 func (s *Session) plainEnv() search.Env {
-	return search.Env{Registry: s.Registry, Key: s.Store.HashKey(), Grant: s.Grant, Now: s.Clock(), Refuse: s.Unsearchable}
+	return search.Env{Registry: s.Registry, Key: s.Store.HashKey(), Grant: s.Grant, Now: s.Clock(), Refuse: s.Unsearchable, Bodies: s.Extractor}
 }
 
 // codeBook is the value sets and code systems stored in a data store, as far

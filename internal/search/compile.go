@@ -1,10 +1,10 @@
 package search
 
 import (
-	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -21,6 +21,9 @@ type Env struct {
 	Now time.Time
 	// Terms answers :in, :not-in, :above and :below of tokens; nil refuses them.
 	Terms Terminology
+	// Bodies reads what entries do not hold; nil: what needs it is refused, or
+	// found by entries alone.
+	Bodies Bodies
 	// Refuse, when set, is what Compile answers: nothing can be searched now.
 	Refuse error
 }
@@ -42,7 +45,7 @@ func (q *Query) Compile(env Env) (*plan.Plan, error) {
 	if env.Refuse != nil {
 		return nil, env.Refuse
 	}
-	c := &compiler{env: env}
+	c := &compiler{env: env, most: MaxTextBytes}
 	p := &plan.Plan{Limit: q.Count, Total: q.Total}
 	if q.Summary == SummaryCount || q.Count == 0 {
 		p.Limit, p.Total = 0, plan.TotalExact
@@ -50,14 +53,14 @@ func (q *Query) Compile(env Env) (*plan.Plan, error) {
 	if p.Total == plan.TotalEstimate && !env.Grant.Unbounded() {
 		p.Total = plan.TotalExact // an engine's estimate tells of what the grant hides
 	}
-	for i, t := range q.Types {
-		where, err := c.all(q, i)
-		if err != nil {
-			return nil, err
-		}
-		if arm, ok := env.Grant.Arm(t, where); ok {
-			p.Arms = append(p.Arms, arm)
-		}
+	var err error
+	if q.Contained == ContainedFalse {
+		p.Arms, err = c.matches(q)
+	} else {
+		p.Arms, err = c.containers(q)
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, key := range q.Sort {
 		p.Sort = append(p.Sort, key.compile())
@@ -73,7 +76,25 @@ func (k SortKey) compile() plan.Sort {
 	return s
 }
 
-type compiler struct{ env Env }
+type compiler struct {
+	env  Env
+	most int // bytes of texts that entries hold
+}
+
+// matches are the arms of resources that match by themselves.
+func (c *compiler) matches(q *Query) ([]plan.Arm, error) {
+	var arms []plan.Arm
+	for i, t := range q.Types {
+		where, err := c.all(q, i)
+		if err != nil {
+			return nil, err
+		}
+		if arm, ok := c.env.Grant.Arm(t, where); ok {
+			arms = append(arms, arm)
+		}
+	}
+	return arms, nil
+}
 
 // all is the condition on the i-th type: every clause, and the compartment.
 func (c *compiler) all(q *Query, i int) (plan.Node, error) {
@@ -132,7 +153,10 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 		}
 	case Chained:
 		arms, err := c.arms(cond.To)
-		return Simplify(plan.Chain{Params: cond.Param.Columns(Main), To: arms}), err
+		if err != nil {
+			return nil, err
+		}
+		return Simplify(plan.Or{plan.Chain{Params: cond.Param.Columns(Main), To: arms}, c.within(cond)}), nil
 	case Having:
 		arms, err := c.arms([]On{cond.From})
 		return Simplify(plan.Has{Params: cond.Param.Columns(Main), From: arms}), err
@@ -146,6 +170,8 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 		return c.time(cond), nil
 	case Never:
 		return never, nil
+	case Content:
+		return c.content(cond)
 	case AllOf:
 		all, err := c.conds(cond)
 		return Simplify(plan.And(all)), err
@@ -230,7 +256,12 @@ func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
 	case OfTypeValue:
 		return term(p, Identifier, c.env.Key.Sum(domainOfType, v.System, FoldCode(v.Code), FoldCode(v.Value))), nil
 	case ReferenceValue:
+		if m == ModAbove || m == ModBelow {
+			return c.hierarchy(p, m, v)
+		}
 		return c.reference(p, v), nil
+	case CanonicalBelow:
+		return c.canonical(p, v), nil
 	case StringValue:
 		return c.text(p, m, string(v)), nil
 	case URIValue:
@@ -355,9 +386,16 @@ func (c *compiler) reference(p *Param, v ReferenceValue) plan.Node {
 // text compares strings; see appendText.
 func (c *compiler) text(p *Param, m Modifier, s string) plan.Node {
 	if m == ModExact {
-		return plan.Term{Param: p.At(Main), Value: appendText(nil, c.env.Key, s)}
+		return plan.Term{Param: p.At(Main), Value: appendText(nil, c.env.Key, s, c.most)}
 	}
-	folded := foldedText(s)
+	if node, ok := c.longText(p, m, s); ok {
+		return node
+	}
+	return c.shortText(p, m, foldedText(s, c.most))
+}
+
+// shortText compares with a text that entries can hold.
+func (c *compiler) shortText(p *Param, m Modifier, folded string) plan.Node {
 	if whole, ok := wholeText(p.At(Main), m, folded); ok {
 		return whole
 	}
@@ -396,8 +434,8 @@ func wholeText(column plan.Param, m Modifier, folded string) (plan.Node, bool) {
 	return nil, false
 }
 
-// uri compares URIs exactly, :below by whole path segments behind the value,
-// :above by every shorter path of the value (R4 3.1.1.4.16).
+// uri compares URIs exactly; :below finds those that begin with the value, :above
+// those that the value begins with (R4 3.1.1.4.4, 3.1.1.4.9).
 func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 	switch m {
 	case ModIn, ModNotIn:
@@ -406,20 +444,23 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 		if strings.ContainsFunc(s, unicode.IsControl) {
 			return never, nil // no URI holds these, but the hash behind a long one does
 		}
-		return plan.Contains{Param: p.At(Main), Part: []byte(cut(s, MaxTextBytes))}, nil
+		return c.longURI(p, m, s, plan.Contains{Param: p.At(Main), Part: []byte(cut(s, c.most))}), nil
 	case ModStarts:
-		return plan.Prefix(p.At(Main), []byte(cut(s, MaxTextBytes))), nil
+		return c.longURI(p, m, s, plan.Prefix(p.At(Main), []byte(cut(s, c.most)))), nil
 	case ModEnds:
 		if strings.ContainsFunc(s, unicode.IsControl) {
 			return never, nil
 		}
-		return plan.Contains{Param: p.At(Main), Part: append([]byte(cut(s, MaxTextBytes)), 0)}, nil
+		return c.longURI(p, m, s, plan.Contains{Param: p.At(Main), Part: append([]byte(cut(s, c.most)), 0)}), nil
 	case ModBelow:
-		return plan.Or{c.exactURI(p, s), plan.Prefix(p.At(Main), []byte(cut(strings.TrimSuffix(s, "/")+"/", MaxTextBytes)))}, nil
+		if isURN(s) {
+			return c.exactURI(p, s), nil
+		}
+		return c.longURI(p, m, s, plan.Prefix(p.At(Main), []byte(cut(s, c.most)))), nil
 	case ModAbove:
 		any := plan.Or{}
-		for _, parent := range parents(s) {
-			any = append(any, c.exactURI(p, parent))
+		for _, beginning := range beginnings(s) {
+			any = append(any, c.exactURI(p, beginning))
 		}
 		return any, nil
 	}
@@ -427,23 +468,28 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 }
 
 func (c *compiler) exactURI(p *Param, s string) plan.Node {
-	return plan.Term{Param: p.At(Main), Value: appendURI(nil, c.env.Key, s)}
+	return plan.Term{Param: p.At(Main), Value: appendURI(nil, c.env.Key, s, c.most)}
 }
 
-// parents are the URI and what stands above it: its paths cut at each slash,
-// with and without the slash, down to the authority.
-func parents(s string) []string {
+// isURN reports a URI to which :above and :below do not apply (R4 3.1.1.4.9).
+func isURN(s string) bool { return len(s) >= 4 && strings.EqualFold(s[:4], "urn:") }
+
+// beginnings are a URL and all that it begins with, from its authority on.
+func beginnings(s string) []string {
 	all := []string{s}
+	if isURN(s) {
+		return all
+	}
 	least := 0
 	if i := strings.Index(s, "://"); i >= 0 {
-		least = i + 3
+		least = i + len("://")
 	}
 	for i := len(s) - 1; i > least; i-- {
-		if s[i] == '/' {
-			all = append(all, s[:i+1], s[:i])
+		if utf8.RuneStart(s[i]) {
+			all = append(all, s[:i])
 		}
 	}
-	return slices.Compact(all)
+	return all
 }
 
 // quantity asks points in their unit's entries with the system behind, and

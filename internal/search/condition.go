@@ -28,6 +28,9 @@ func (p *parser) condition(t plan.Type, name string, pair Pair, depth int) (Cond
 	if code == "_filter" {
 		return p.filter(t, modifier, pair, depth)
 	}
+	if code == contentParam.Code && !p.indexesContent(t) {
+		return p.content(modifier, pair)
+	}
 	if read, ok := everyResource[code]; ok {
 		return read(p, modifier, pair)
 	}
@@ -36,6 +39,12 @@ func (p *parser) condition(t plan.Type, name string, pair Pair, depth int) (Cond
 		return nil, err
 	}
 	return p.match(param, modifier, pair)
+}
+
+// indexesContent reports whether the registry keeps the words of a type.
+func (p *parser) indexesContent(t plan.Type) bool {
+	param, ok := p.reg.Param(t, contentParam.Code)
+	return ok && param.Kind == KindWords
 }
 
 func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
@@ -59,8 +68,7 @@ func (p *parser) param(t plan.Type, code string, pair Pair) (*Param, error) {
 
 // notOffered are parameters of R4 that Tarn knows by name and refuses.
 var notOffered = map[string]string{
-	"_content": "search in whole resources is not offered by this data store",
-	"_query":   "named queries are not offered by this server",
+	"_query": "named queries are not offered by this server",
 }
 
 func (p *parser) unknownParam(t plan.Type, code string, pair Pair) error {
@@ -275,6 +283,10 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 		return parseOfType(text)
 	case ModIdentifier:
 		return parseToken(text)
+	case ModAbove, ModBelow:
+		if param.Kind == KindReference {
+			return p.parseHierarchy(param, m, unescape(text))
+		}
 	case ModStarts:
 		return parseStart(param, text)
 	case ModOverlaps:

@@ -176,13 +176,13 @@ func cut(s string, n int) string {
 
 // foldedText is the beginning of the Main value of a string: without what ends
 // it, so that it is a prefix.
-func foldedText(s string) string { return string(appendFolded(nil, s, MaxTextBytes)) }
+func foldedText(s string, most int) string { return string(appendFolded(nil, s, most)) }
 
 // appendText writes a string as Main has it: folded text, 00, and the hash of
 // the text as written in bytes that no folded text has, so that a search inside
 // the text cannot find them.
-func appendText(dst []byte, key plan.HashKey, s string) []byte {
-	dst = append(appendFolded(dst, s, MaxTextBytes), 0)
+func appendText(dst []byte, key plan.HashKey, s string, most int) []byte {
+	dst = append(appendFolded(dst, s, most), 0)
 	return appendHidden(dst, key.Sum(domainExact, s))
 }
 
@@ -199,9 +199,9 @@ func appendHidden(dst []byte, h plan.Hash) []byte {
 
 // appendURI writes a uri: as it is, and 00; a long one is cut, and its hash
 // follows.
-func appendURI(dst []byte, key plan.HashKey, uri string) []byte {
-	dst = append(append(dst, cut(uri, MaxTextBytes)...), 0)
-	if len(uri) > MaxTextBytes {
+func appendURI(dst []byte, key plan.HashKey, uri string, most int) []byte {
+	dst = append(append(dst, cut(uri, most)...), 0)
+	if len(uri) > most {
 		dst = appendHidden(dst, key.Sum(domainURL, uri))
 	}
 	return dst

@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ type Entries struct {
 	marks    []mark
 	arena    []byte // values, one after the other
 	item     item   // the composite in the making
+	most     int    // bytes of a text that are kept
 	known    [knownSystems]knownSystem
 	measures [knownMeasures]knownMeasure
 }
@@ -67,7 +69,24 @@ type mark struct {
 }
 
 // NewEntries begins a resource under a store's hash key.
-func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key} }
+func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key, most: MaxTextBytes} }
+
+// NewWhole is NewEntries with texts uncut, for conditions on one body (Bodies):
+// such entries are not stored.
+func NewWhole(key plan.HashKey) *Entries { return &Entries{key: key, most: math.MaxInt} }
+
+// long keeps that a text of so many bytes, of which kept are there, was cut.
+func (e *Entries) long(p *Param, text string, kept int) {
+	if kept > e.most-foldedMost && len(Fold(text)) > kept {
+		e.keep(p, Long, e.begin())
+	}
+}
+
+// behindText is what appendText writes behind a text.
+const behindText = 1 + 2*len(plan.Hash{})
+
+// foldedMost is more than the bytes that the folded form of one character has.
+const foldedMost = 64
 
 // Bounds of the room that Reset keeps for the next resource.
 const (
@@ -127,9 +146,11 @@ func (e *Entries) Coding(p *Param, c Coding) {
 // identifier's type.
 func (e *Entries) TokenText(p *Param, text string) {
 	from := e.begin()
-	if e.arena = appendFolded(e.arena, text, MaxTextBytes); len(e.arena) > from {
+	if e.arena = appendFolded(e.arena, text, e.most); len(e.arena) > from {
+		kept := len(e.arena) - from
 		e.arena = append(e.arena, 0)
 		e.keep(p, Text, from)
+		e.long(p, text, kept)
 	}
 }
 
@@ -167,8 +188,10 @@ func (e *Entries) ReferenceIdentifier(p *Param, c Coding) {
 // String is text: one entry per component of a name or an address.
 func (e *Entries) String(p *Param, text string) {
 	from := e.begin()
-	e.arena = appendText(e.arena, e.key, text)
+	e.arena = appendText(e.arena, e.key, text, e.most)
+	kept := len(e.arena) - from - behindText
 	e.keep(p, Main, from)
+	e.long(p, text, kept)
 }
 
 // Interval is a date, a period, or the outer limits of a timing.
@@ -256,8 +279,18 @@ func (e *Entries) amount(p *Param, main, end Facet, lead []byte, system string, 
 // URI is a uri, url or canonical under a uri parameter.
 func (e *Entries) URI(p *Param, uri string) {
 	from := e.begin()
-	e.arena = appendURI(e.arena, e.key, uri)
+	e.arena = appendURI(e.arena, e.key, uri, e.most)
 	e.keep(p, Main, from)
+	if len(uri) > e.most {
+		e.keep(p, Long, e.begin())
+	}
+}
+
+// Contained says that the resource contains one of a type.
+func (e *Entries) Contained(t plan.Type) {
+	from := e.begin()
+	e.arena = binary.BigEndian.AppendUint16(e.arena, uint16(t))
+	e.marks = append(e.marks, mark{containedColumn, uint32(from), uint32(len(e.arena))})
 }
 
 // Done gives the entries in order, each once. They have memory of their own.

@@ -79,4 +79,4 @@ func (c Columns) Of(params []plan.Param) string {
 // facetNames are what stands behind a parameter's code, by facet.
 var facetNames = [...]string{Main: "", System: "(system)", Text: "(text)", End: "(end)", Code: "(code)", CodeEnd: "(code, end)",
 	Unit: "(unit)", UnitEnd: "(unit, end)", Canonical: "(base unit)", CanonicalEnd: "(base unit, end)",
-	Identifier: "(identifier)", IdentifierSystem: "(identifier system)", Present: "(present)", Absent: "(absent)"}
+	Identifier: "(identifier)", IdentifierSystem: "(identifier system)", Present: "(present)", Absent: "(absent)", Long: "(long)", ContainedType: "(contained type)"}

@@ -1,6 +1,10 @@
 package search
 
-import "github.com/tarn-fhir/tarn/internal/search/plan"
+import (
+	"encoding/binary"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
 
 // Facet is the kind of an entry under its parameter's number. The numbers are
 // persisted: append, never change. docs/format/entries.md draws the values.
@@ -42,7 +46,25 @@ const (
 	Present Facet = 12
 	// Absent is one empty entry when a parameter that is Usual has no value.
 	Absent Facet = 13
+	// Long is one empty entry when a text of the parameter is longer than
+	// MaxTextBytes, and was cut.
+	Long Facet = 14
+	// ContainedType is, under ContainedNumber, the number of the type of a
+	// resource that is contained, in two bytes.
+	ContainedType Facet = 15
 )
+
+// ContainedNumber is the number of the column that says of which types contained
+// resources are; R4's parameters are numbered from 1 up.
+const ContainedNumber = 0
+
+// containedColumn is that column.
+var containedColumn = plan.NewParam(ContainedNumber, uint8(ContainedType))
+
+// containedTerm is the condition to contain a resource of a type.
+func containedTerm(t plan.Type) plan.Node {
+	return plan.Term{Param: containedColumn, Value: binary.BigEndian.AppendUint16(nil, uint16(t))}
+}
 
 // The domains of hashes inside entries; plan.HashKey.Self has 0. Persisted:
 // append, never change.

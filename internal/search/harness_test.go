@@ -2,20 +2,29 @@ package search_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
+	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/searchparam"
+	"github.com/tarn-fhir/tarn/internal/store"
+	"github.com/tarn-fhir/tarn/internal/store/lsm"
 	"github.com/tarn-fhir/tarn/internal/store/memory"
 )
 
@@ -32,7 +41,7 @@ var (
 type world struct {
 	extractor *searchparam.Extractor
 	resources []memory.Candidate
-	docs      []*fhir.Document
+	stores    []store.Store // the engines, with the same resources
 }
 
 func newWorld() *world {
@@ -58,9 +67,91 @@ func (w *world) load(t testing.TB, json string) {
 	for _, issue := range issues {
 		t.Logf("%s/%s: %s: %s", doc.ResourceType(), doc.ID(), issue.Expression, issue.Detail)
 	}
-	at := time.Date(2024, 1, 1, 0, 0, len(w.resources), 0, time.UTC)
-	w.resources = append(w.resources, memory.Candidate{Key: key, Updated: at, Created: at, Entries: entries})
-	w.docs = append(w.docs, doc)
+	body, err := fhir.Store(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := clockFrom.Add(time.Duration(len(w.resources)) * time.Second)
+	w.resources = append(w.resources, memory.Candidate{Key: key, Updated: at, Created: at, Entries: entries, Body: body})
+	for _, s := range w.stores {
+		if _, err := s.Commit(t.Context(), []store.Op{{Kind: store.Put, Key: key, Body: body, Entries: entries}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var clockFrom = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// zeros is the source of the engines' hash keys.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return copy(p, hashKey[:]), nil }
+
+// onEngines opens a store on every engine; what is loaded from then on goes there
+// too, and every search is asked of them.
+func (w *world) onEngines(t *testing.T) {
+	t.Helper()
+	clock := func() time.Time { return clockFrom.Add(time.Duration(len(w.resources)-1) * time.Second) }
+	embedded, err := lsm.New(lsm.Options{Root: "data", FS: vfs.NewMem(), BlockRows: 64, CacheBytes: 8 << 20, MemTableBytes: 1 << 20,
+		Rand: zeros{}, Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { embedded.Close() })
+	for _, engine := range []store.Engine{embedded, memory.New(memory.Options{Clock: clock, Rand: zeros{}})} {
+		key, err := seal.DataKeyFrom(bytes.Repeat([]byte{7}, seal.KeySize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := engine.Create(t.Context(), "d", key); err != nil {
+			t.Fatal(err)
+		}
+		s, err := engine.Open(t.Context(), "d", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.HashKey() != hashKey {
+			t.Fatal("the store has a hash key of its own")
+		}
+		t.Cleanup(func() { s.Close() })
+		w.stores = append(w.stores, s)
+	}
+}
+
+// maxFound is more than the resources of any file.
+const maxFound = 1000
+
+// inStores asks every engine, and holds them to the ids that the plain evaluation
+// found, to each other's order, and to the total; it gives the ids in order.
+func (w *world) inStores(t *testing.T, at string, p *plan.Plan, plain []string) []string {
+	t.Helper()
+	plain = slices.Sorted(slices.Values(plain))
+	var order []string
+	for _, s := range w.stores {
+		view, err := s.View(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := *p
+		all.Limit, all.Total = maxFound, plan.TotalExact
+		page, err := view.Search(t.Context(), &all)
+		view.Close()
+		if err != nil {
+			t.Fatalf("%s: %T: %v", at, s, err)
+		}
+		ids := []string{}
+		for _, r := range page.Records {
+			ids = append(ids, r.Key.ID)
+		}
+		if got := slices.Sorted(slices.Values(ids)); !slices.Equal(got, plain) || page.Total != int64(len(plain)) {
+			t.Errorf("%s: %T found %v (total %d), the plain evaluation %v", at, s, ids, page.Total, plain)
+		}
+		if order != nil && !slices.Equal(order, ids) {
+			t.Errorf("%s: the engines differ in order: %v and %v", at, order, ids)
+		}
+		order = ids
+	}
+	return order
 }
 
 // parse reads "Type?query", or "?query" for all types, or "Type/id/Type?query"
@@ -101,27 +192,33 @@ func (w *world) find(p *plan.Plan) []string {
 }
 
 func (w *world) search(line string, grant *search.Grant) ([]string, error) {
-	q, err := parse(line)
-	if err != nil {
-		return nil, err
-	}
-	p, err := q.Compile(search.Env{Registry: registry, Key: hashKey, Grant: grant, Now: now})
+	p, err := w.plan(line, grant)
 	if err != nil {
 		return nil, err
 	}
 	return w.find(p), nil
 }
 
+func (w *world) plan(line string, grant *search.Grant) (*plan.Plan, error) {
+	q, err := parse(line)
+	if err != nil {
+		return nil, err
+	}
+	return q.Compile(search.Env{Registry: registry, Key: hashKey, Grant: grant, Now: now, Bodies: w.extractor})
+}
+
 // The files of testdata hold resources and searches:
 //
 //	load {"resourceType":…}          one resource, on one line
 //	search Patient?name=x → a b      the ids found, in any order
+//	order Patient?_sort=name → b a   the ids found, in this order
 //	search Patient?name=x → nothing
 //	search Patient?nam=x → invalid   the kind of the error, and with ":" a part
 //	                                 of what it says
 //	self Patient?… → the query string as understood
 //
-// Lines that begin with # are prose.
+// {n} stands for the letter x n times. Lines that begin with # are prose. Every
+// search is asked of the plain evaluation and of every engine.
 func TestSearches(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.test")
 	if err != nil || len(files) == 0 {
@@ -139,10 +236,11 @@ func runFile(t *testing.T, file string) {
 	}
 	defer f.Close()
 	w := newWorld()
+	w.onEngines(t)
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
-		verb, rest, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
+		verb, rest, _ := strings.Cut(repeated(strings.TrimSpace(lines.Text())), " ")
 		at := fmt.Sprintf("%s:%d", filepath.Base(file), n)
 		query, want, _ := strings.Cut(rest, "→")
 		query, want = strings.TrimSpace(query), strings.TrimSpace(want)
@@ -151,7 +249,9 @@ func runFile(t *testing.T, file string) {
 		case verb == "load":
 			w.load(t, rest)
 		case verb == "search":
-			w.expect(t, at, query, want)
+			w.expect(t, at, query, want, false)
+		case verb == "order":
+			w.expect(t, at, query, want, true)
 		case verb == "self":
 			expectSelf(t, at, query, want)
 		default:
@@ -163,9 +263,26 @@ func runFile(t *testing.T, file string) {
 	}
 }
 
-func (w *world) expect(t *testing.T, at, query, want string) {
+// repeats is "{n}", for texts that are too long to be written.
+var repeats = regexp.MustCompile(`\{\d+\}`)
+
+func repeated(line string) string {
+	return repeats.ReplaceAllStringFunc(line, func(s string) string {
+		n, _ := strconv.Atoi(s[1 : len(s)-1])
+		return strings.Repeat("x", n)
+	})
+}
+
+func (w *world) expect(t *testing.T, at, query, want string, ordered bool) {
 	t.Helper()
-	ids, err := w.search(query, search.Everything())
+	var ids []string
+	p, err := w.plan(query, search.Everything())
+	if err == nil {
+		ids = w.find(p)
+		if order := w.inStores(t, at, p, ids); ordered {
+			ids = order
+		}
+	}
 	if err != nil {
 		kind, part, _ := strings.Cut(want, ": ")
 		e := fault.From(err)
@@ -178,8 +295,10 @@ func (w *world) expect(t *testing.T, at, query, want string) {
 	if want == "nothing" {
 		expected = nil
 	}
-	slices.Sort(ids)
-	slices.Sort(expected)
+	if !ordered {
+		slices.Sort(ids)
+		slices.Sort(expected)
+	}
 	if !slices.Equal(ids, expected) {
 		t.Errorf("%s: %s: found %v, want %v", at, query, ids, expected)
 	}

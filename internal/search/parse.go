@@ -120,12 +120,16 @@ func (p *parser) chooseTypes(types []plan.Type, pairs []Pair) error {
 		p.q.Types, p.many = slices.Clone(p.reg.Types()), true
 	}
 	for _, pair := range pairs {
-		if pair.Name != "_type" {
+		if pair.Name != "_type" && pair.Name != "_type:not" {
 			continue
 		}
 		named, err := p.namedTypes(pair)
 		if err != nil {
 			return err
+		}
+		if pair.Name == "_type:not" {
+			p.q.Types = slices.DeleteFunc(p.q.Types, func(t plan.Type) bool { return slices.Contains(named, t) })
+			continue
 		}
 		p.q.Types = slices.DeleteFunc(named, func(t plan.Type) bool { return !slices.Contains(p.q.Types, t) })
 		p.many = false
@@ -219,7 +223,7 @@ func (p *parser) result(pair Pair, read func(*parser, Pair) error) error {
 	if p.o.Conditional && pair.Name != "_format" && pair.Name != "_pretty" && pair.Name != "_type" {
 		return invalid(pair, "has no place in the criteria of a conditional interaction", "")
 	}
-	if _, modifier, ok := strings.Cut(pair.Name, ":"); ok && !includeModifier(pair.Name, modifier) {
+	if _, modifier, ok := strings.Cut(pair.Name, ":"); ok && pair.Name != "_type:not" && !includeModifier(pair.Name, modifier) {
 		return invalid(pair, "takes no such modifier", "")
 	}
 	return read(p, pair)
@@ -260,6 +264,10 @@ func (p *parser) finish() error {
 	}
 	if p.q.Summary == SummaryText && len(p.q.Includes) > 0 {
 		return fault.New(fault.Invalid, "search.Parse", "_summary=text cannot go with _include or _revinclude")
+	}
+	if p.q.Contained != ContainedFalse && slices.ContainsFunc(p.q.Sort, func(k SortKey) bool { return k.By == plan.ByParam }) {
+		return &fault.Error{Kind: fault.NotSupported, Op: "search.Parse", Subject: "_sort",
+			Detail: "a search in contained resources is sorted by _lastUpdated, _id or _type of their containers only"}
 	}
 	return p.settleCount()
 }

@@ -26,10 +26,14 @@ type Query struct {
 	Total    plan.TotalMode
 	Summary  Summary
 	Elements []string // root elements to keep; nil is all
-	Includes []Include
-	Format   string // _format as sent
-	Pretty   bool
-	Explain  bool
+	// Contained is _contained; with ContainedAlone (_containedType=contained) the
+	// contained resources are answered, else their containers.
+	Contained      Contained
+	ContainedAlone bool
+	Includes       []Include
+	Format         string // _format as sent
+	Pretty         bool
+	Explain        bool
 	// Page is the page token of the link that was followed, "" on a first page.
 	Page string
 	// Ignored are the parameters that handling=lenient let pass.
@@ -63,6 +67,20 @@ var summaryNames = [...]string{"false", "true", "text", "data", "count"}
 
 func (s Summary) String() string { return summaryNames[s] }
 
+// Contained is _contained (R4 3.1.1.5.5).
+type Contained uint8
+
+// The values of _contained.
+const (
+	ContainedFalse Contained = iota
+	ContainedTrue
+	ContainedBoth
+)
+
+var containedNames = [...]string{"false", "true", "both"}
+
+func (c Contained) String() string { return containedNames[c] }
+
 // SortKey is one rule of _sort: by a parameter of the types that have it, or by
 // what every resource has.
 type SortKey struct {
@@ -95,8 +113,8 @@ type On struct {
 	Cond Cond
 }
 
-// Cond is a condition: Match, Missing, Chained, Having, ByID, ByTime, Never, or,
-// in a filter, AllOf, AnyOf and Not.
+// Cond is a condition: Match, Missing, Chained, Having, ByID, ByTime, Content,
+// Never, or, in a filter, AllOf, AnyOf and Not.
 type Cond interface{ cond() }
 
 // Match holds when the parameter meets one of Values under the modifier.
@@ -200,8 +218,8 @@ var modifiers = map[string]struct {
 	"contains":   {ModContains, []Kind{KindString, KindURI}},
 	"text":       {ModText, []Kind{KindToken}},
 	"not":        {ModNot, []Kind{KindToken}},
-	"above":      {ModAbove, []Kind{KindToken, KindURI}},
-	"below":      {ModBelow, []Kind{KindToken, KindURI}},
+	"above":      {ModAbove, []Kind{KindToken, KindURI, KindReference}},
+	"below":      {ModBelow, []Kind{KindToken, KindURI, KindReference}},
 	"in":         {ModIn, []Kind{KindToken}},
 	"not-in":     {ModNotIn, []Kind{KindToken}},
 	"of-type":    {ModOfType, []Kind{KindToken}},

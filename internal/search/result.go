@@ -65,11 +65,21 @@ func boolean(pair Pair) (bool, error) {
 }
 
 func (p *parser) contained(pair Pair) error {
-	if pair.Name == "_contained" && pair.Value == "false" || pair.Name == "_containedType" && pair.Value == "container" {
-		p.q.understand(pair.Name, pair.Value)
-		return nil
+	names := containedNames[:]
+	if pair.Name == "_containedType" {
+		names = []string{"container", "contained"}
 	}
-	return unsupported(pair, "search in contained resources is not offered by this server")
+	i := slices.Index(names, pair.Value)
+	if i < 0 {
+		return invalid(pair, "is not one of "+strings.Join(names, ", "), "")
+	}
+	if pair.Name == "_containedType" {
+		p.q.ContainedAlone = i == 1
+	} else {
+		p.q.Contained = Contained(i)
+	}
+	p.q.understand(pair.Name, pair.Value)
+	return nil
 }
 
 func (p *parser) setCount(pair Pair) error {

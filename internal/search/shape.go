@@ -55,6 +55,9 @@ func (s shaper) results(q *Query) []string {
 	if q.Summary != SummaryFalse {
 		parts = append(parts, "_summary="+q.Summary.String())
 	}
+	if q.Contained != ContainedFalse {
+		parts = append(parts, "_contained="+q.Contained.String())
+	}
 	switch q.Total {
 	case plan.TotalNone:
 		parts = append(parts, "_total=none")
@@ -120,6 +123,8 @@ func (s shaper) cond(c Cond) string {
 			name = "createdAt"
 		}
 		return name + manner(c.Values)
+	case Content:
+		return contentParam.Code + several(len(c.Words))
 	case AllOf:
 		return s.joined(c, " and ")
 	case AnyOf:

@@ -106,6 +106,8 @@ var against = map[string]string{
 	"candle-006": "the alternatives of a composite are whole pairs (3.1.1.4.17)",
 	"candle-008": "with a system, the code is compared, not the human unit (3.1.1.4.11)",
 	"candle-021": "with a system, the code is compared, not the human unit (3.1.1.4.11)",
+	"candle-036": "a chain is evaluated inside contained resources (3.1.1.5.5); one subject is a contained Peter",
+	"candle-037": "a chain is evaluated inside contained resources (3.1.1.5.5); one subject is a contained Peter",
 	"candle-022": "with a system, the code is compared, not the human unit (3.1.1.4.11)",
 }
 

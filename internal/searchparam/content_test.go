@@ -32,9 +32,12 @@ func TestContent(t *testing.T) {
 		}
 	}
 	key, root := parsed(t, contentResource)
-	_, err := search.Parse(NewRegistry(), []plan.Type{key.Type}, []search.Pair{{Name: "_content", Value: "x"}}, search.Options{})
-	if !fault.Is(err, fault.NotSupported) {
-		t.Errorf("without the option: %v", err)
+	q, err := search.Parse(NewRegistry(), []plan.Type{key.Type}, []search.Pair{{Name: "_content", Value: "x"}}, search.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Compile(search.Env{Registry: NewRegistry(), Grant: search.Everything()}); !fault.Is(err, fault.NotSupported) {
+		t.Errorf("without the option, and without bodies: %v", err)
 	}
 	bare, err := NewExtractor(NewRegistry(), plan.HashKey{}, ownBase).Extract(key, root)
 	if err != nil {

@@ -100,6 +100,7 @@ type Extractor struct {
 	registry *Registry
 	locator  search.Locator
 	workers  sync.Pool
+	readers  sync.Pool // workers that cut no text
 }
 
 // NewExtractor makes an extractor for a store: under its hash key, and with its
@@ -107,6 +108,7 @@ type Extractor struct {
 func NewExtractor(r *Registry, key plan.HashKey, base string) *Extractor {
 	x := &Extractor{registry: r, locator: search.Locator{Base: base, Types: r}}
 	x.workers.New = func() any { return &worker{Extractor: x, entries: search.NewEntries(key)} }
+	x.readers.New = func() any { return &worker{Extractor: x, entries: search.NewWhole(key)} }
 	return x
 }
 
@@ -125,7 +127,11 @@ func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error) 
 func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
 	w := x.workers.Get().(*worker)
 	defer x.workers.Put(w)
-	w.begin(x.registry.programOf(key.Type), root)
+	return w.inspect(key.Type, root)
+}
+
+func (w *worker) inspect(t plan.Type, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
+	w.begin(w.registry.programOf(t), root)
 	defer w.end()
 	w.visit(&w.program.trie, root)
 	if n := w.entries.Len(); n > MaxEntries {
@@ -199,6 +205,11 @@ func (w *worker) take(t *taker, n fhir.Node) {
 
 // finish adds what only the whole resource shows: which parameters are present.
 func (w *worker) finish() {
+	for r := w.root.GetName(nameContained).FirstItem(); r.Exists(); r = r.NextItem() {
+		if t, ok := w.registry.Type(r.ResourceType()); ok {
+			w.entries.Contained(t)
+		}
+	}
 	for i := range w.program.extractions {
 		x := &w.program.extractions[i]
 		if x.content {

@@ -81,7 +81,7 @@ func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []s
 func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {
 	all := x.registry.programOf(t).extractions
 	for i := range all {
-		if all[i].param.Kind != search.KindReference || p != nil && all[i].param != p {
+		if all[i].param.Kind != search.KindReference || p != nil && all[i].param != holder(p) {
 			continue
 		}
 		x.evaluated(&all[i], root, yield)

@@ -146,6 +146,11 @@ func checkNode(op string, node plan.Node, depth int) error {
 	switch n := node.(type) {
 	case nil, plan.Term, plan.Contains, plan.Updated, plan.Created, plan.IDs:
 		return nil
+	case plan.Test:
+		if n.Holds == nil {
+			return fault.New(fault.Invalid, op, "a test that asks nothing")
+		}
+		return nil
 	case plan.Range:
 		if n.Tail != nil && n.Tail.At < 0 {
 			return fault.New(fault.Invalid, op, "a tail that begins before the value")

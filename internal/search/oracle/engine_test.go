@@ -84,7 +84,7 @@ func (e *engine) store(t *testing.T, rng *rand.Rand, w *world) store.Store {
 			e.commit(t, s, store.Op{Kind: store.Delete, Key: gone})
 		}
 		e.now = c.Updated
-		e.commit(t, s, store.Op{Kind: store.Put, Key: c.Key, Body: w.sources[i].JSON, Entries: c.Entries})
+		e.commit(t, s, store.Op{Kind: store.Put, Key: c.Key, Body: c.Body, Entries: c.Entries})
 	}
 	return s
 }

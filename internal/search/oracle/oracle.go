@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
@@ -118,7 +119,12 @@ func (a asker) holds(cond search.Cond, r *resource) bool {
 		return a.present(r, cond.Param) == cond.Not
 	case search.Chained:
 		keys := a.targets(r, cond.Param)
-		return slices.ContainsFunc(a.all, func(to *resource) bool { return slices.Contains(keys, to.Key) && a.any(cond.To, to) })
+		return slices.ContainsFunc(a.all, func(to *resource) bool { return slices.Contains(keys, to.Key) && a.any(cond.To, to) }) ||
+			slices.ContainsFunc(a.inside(r, cond.Param), func(to *resource) bool {
+				return slices.ContainsFunc(cond.To, func(on search.On) bool {
+					return on.Type == to.Key.Type && staysInside(on.Cond) && a.holds(on.Cond, to)
+				})
+			})
 	case search.Having:
 		return slices.ContainsFunc(a.all, func(from *resource) bool {
 			return a.any([]search.On{cond.From}, from) && slices.Contains(a.targets(from, cond.Param), r.Key)
@@ -196,6 +202,41 @@ func (a asker) targets(r *resource, p *search.Param) []plan.Key {
 		}
 	}
 	return keys
+}
+
+// inside are the contained resources that a reference points to.
+func (a asker) inside(r *resource, p *search.Param) []*resource {
+	var found []*resource
+	for _, v := range a.values(r, p) {
+		o, _ := v.json.(object)
+		id, ok := strings.CutPrefix(str(o, "reference"), "#")
+		if !ok || v.typ == "Resource" {
+			continue
+		}
+		contained, _ := r.root["contained"].(array)
+		for _, c := range contained {
+			o, _ := c.(object)
+			if t, known := a.reg.Type(str(o, "resourceType")); known && str(o, "id") == id {
+				found = append(found, &resource{Resource{Key: plan.Key{Type: t, ID: id}}, o})
+			}
+		}
+	}
+	return found
+}
+
+// staysInside reports a condition that leads to no other resource.
+func staysInside(cond search.Cond) bool {
+	switch cond := cond.(type) {
+	case search.Chained, search.Having, search.ByTime:
+		return false
+	case search.AllOf:
+		return !slices.ContainsFunc(cond, func(c search.Cond) bool { return !staysInside(c) })
+	case search.AnyOf:
+		return !slices.ContainsFunc(cond, func(c search.Cond) bool { return !staysInside(c) })
+	case search.Not:
+		return staysInside(cond.Of)
+	}
+	return true
 }
 
 func (a asker) match(m search.Match, r *resource) bool {

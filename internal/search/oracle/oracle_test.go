@@ -35,9 +35,10 @@ import (
 const base = "https://tarn.example/datastore/d/r4/"
 
 var (
-	registry = searchparam.NewRegistry()
-	hashKey  = plan.HashKey{7}
-	now      = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	registry  = searchparam.NewRegistry()
+	hashKey   = plan.HashKey{7}
+	extractor = searchparam.NewExtractor(registry, hashKey, base)
+	now       = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 )
 
 // The oracle, the twin (extraction, compilation, the plan evaluated over entries)
@@ -198,7 +199,6 @@ type world struct {
 func newWorld(t *testing.T, sources [][]byte) *world {
 	t.Helper()
 	w, seen := &world{}, map[plan.Key]bool{}
-	extractor := searchparam.NewExtractor(registry, hashKey, base)
 	for i, src := range sources {
 		doc, err := fhir.Parse(src)
 		if err != nil {
@@ -216,7 +216,11 @@ func newWorld(t *testing.T, sources [][]byte) *world {
 		}
 		at := now.Add(-time.Duration(i) * 31 * time.Hour)
 		w.sources = append(w.sources, oracle.Resource{Key: key, JSON: src, Updated: at, Created: at})
-		w.entries = append(w.entries, memory.Candidate{Key: key, Updated: at, Created: at, Entries: entries})
+		body, err := fhir.Store(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.entries = append(w.entries, memory.Candidate{Key: key, Updated: at, Created: at, Entries: entries, Body: body})
 	}
 	w.plain = memory.NewWorld(hashKey, w.entries)
 	var err error
@@ -261,7 +265,7 @@ func read(question string) (*search.Query, *plan.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := q.Compile(search.Env{Registry: registry, Key: hashKey, Grant: search.Everything(), Now: now})
+	p, err := q.Compile(search.Env{Registry: registry, Key: hashKey, Grant: search.Everything(), Now: now, Bodies: extractor})
 	return q, p, err
 }
 

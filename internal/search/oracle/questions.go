@@ -122,7 +122,31 @@ func (g *Questions) pointing(from *resource, to func(*resource) bool) (*search.P
 	return nil, nil
 }
 
+// chainInside asks for what stands in a contained resource.
+func (g *Questions) chainInside(r *resource) (name, value string, ok bool) {
+	if r.root["contained"] == nil {
+		return "", "", false
+	}
+	for _, code := range g.world.reg.Codes(r.Key.Type) {
+		p, known := g.world.reg.Param(r.Key.Type, code)
+		if !known || p.Kind != search.KindReference {
+			continue
+		}
+		if inside := (asker{World: g.world}).inside(r, p); len(inside) > 0 {
+			to := pick(g.rng, inside)
+			name, value = g.clause(to, 0)
+			return code + ":" + g.world.reg.Name(to.Key.Type) + "." + name, value, true
+		}
+	}
+	return "", "", false
+}
+
 func (g *Questions) chain(r *resource, hops int) (name, value string, ok bool) {
+	if g.one(2) {
+		if name, value, ok := g.chainInside(r); ok {
+			return name, value, true
+		}
+	}
 	p, target := g.pointing(r, func(*resource) bool { return true })
 	if p == nil {
 		return "", "", false

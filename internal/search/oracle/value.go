@@ -230,9 +230,11 @@ func uriMeets(v value, m search.Modifier, wanted string) bool {
 	return slices.ContainsFunc(all, func(s string) bool {
 		switch m {
 		case search.ModBelow:
-			return s == wanted || strings.HasPrefix(s, strings.TrimSuffix(wanted, "/")+"/")
+			return s == wanted || strings.HasPrefix(s, wanted) && !strings.HasPrefix(strings.ToLower(wanted), "urn:")
 		case search.ModAbove:
-			return s == wanted || strings.HasPrefix(wanted, strings.TrimSuffix(s, "/")+"/") && !strings.HasSuffix(s, "://")
+			authority := strings.Index(wanted, "://") + len("://")
+			return s == wanted || strings.HasPrefix(wanted, s) && !strings.HasPrefix(strings.ToLower(wanted), "urn:") &&
+				(authority < len("://") || len(s) > authority)
 		case search.ModContains:
 			return strings.Contains(s, wanted)
 		case search.ModStarts:

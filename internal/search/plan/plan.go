@@ -5,7 +5,7 @@
 //	Entry = Param (number, facet) → Value (opaque bytes that sort as they mean)
 //
 // A Plan is a tree over entries: Term, Range, Contains, Updated, IDs, And, Or,
-// Not, Chain, Has. Everything FHIR knows (prefixes, modifiers, precision,
+// Not, Chain, Has; and Test, over a body. Everything FHIR knows (prefixes, modifiers, precision,
 // aliases, chains by name, authorization) is compiled into it above this
 // package, once; everything an engine knows (blocks, tables, SQL) happens below
 // it. An engine compares bytes and knows no FHIR.
@@ -116,6 +116,19 @@ const (
 // Node is a condition on one resource. A nil Node is true.
 type Node interface{ node() }
 
+// Test: Holds says so of the resource's body. It is for what no entry can say:
+// an engine asks every other condition first, reads bodies one by one for the
+// rest, and counts TestWork rows for each. Holds has no state, errors or values
+// of its own to tell, and may be called from many goroutines; of a deletion it
+// is told the body of the version before. Name is told by an explanation.
+type Test struct {
+	Name  string
+	Holds func(key Key, body []byte) bool
+}
+
+// TestWork is how many rows the reading of one body counts for (Plan.Work).
+const TestWork = 16
+
 // Term: the resource has exactly this entry.
 type Term struct {
 	Param Param
@@ -184,6 +197,7 @@ type Has struct {
 	From   []Arm
 }
 
+func (Test) node()     {}
 func (Term) node()     {}
 func (Range) node()    {}
 func (Contains) node() {}

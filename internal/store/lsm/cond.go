@@ -94,7 +94,8 @@ const many = math.MaxInt64 / 4
 func (q *query) compile(node plan.Node, t plan.Type, versions bool) (cond, error) {
 	c, err := q.compileNode(node, t, versions)
 	if q.nodes != nil && err == nil {
-		if _, none := c.(everything); !none {
+		_, none := c.(everything)
+		if _, known := q.nodes[c]; !none && !known { // an Or of one is that one
 			q.nodes[c] = node
 		}
 	}
@@ -111,6 +112,8 @@ func (q *query) compileNode(node plan.Node, t plan.Type, versions bool) (cond, e
 		return q.compileRange(n)
 	case plan.Contains:
 		return newScan(q, n.Param, nil, nil, func(v []byte) bool { return bytes.Contains(v, n.Part) }), nil
+	case plan.Test:
+		return q.compileTest(n), nil
 	case plan.Updated:
 		return q.compileUpdated(n, versions)
 	case plan.Created:
@@ -368,10 +371,52 @@ func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, err
 	if err != nil {
 		return nil, err
 	}
+	if parts, err = q.possible(parts); err != nil {
+		return nil, err
+	}
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
 	return &anyOf{q, parts}, nil
+}
+
+// possible leaves out alternatives that need an entry which nothing has, so that
+// what is rare in all stores (texts that were cut, contained resources) costs one
+// look where it is not there.
+func (q *query) possible(parts []cond) ([]cond, error) {
+	kept := parts[:0]
+	for _, p := range parts {
+		none, err := q.impossible(p)
+		if err != nil {
+			return nil, err
+		}
+		if !none {
+			kept = append(kept, p)
+		}
+	}
+	return kept, nil
+}
+
+// impossible reports whether a condition is a term, or needs one, that no row has.
+func (q *query) impossible(c cond) (bool, error) {
+	switch c := c.(type) {
+	case *term:
+		newest, ok := q.newestBlock()
+		if !ok {
+			return true, nil
+		}
+		_, _, ok, err := c.postings.at(newest)
+		return !ok, err
+	case *all:
+		for _, part := range c.parts {
+			if t, ok := part.(*term); ok {
+				if none, err := q.impossible(t); none || err != nil {
+					return none, err
+				}
+			}
+		}
+	}
+	return false, nil
 }
 
 func (a *anyOf) expect(rows int64) error {
@@ -573,6 +618,21 @@ func (q *query) compileCreated(n plan.Created) (cond, error) {
 		return err == nil && n.Holds(fromMillis(h.created)), err
 	}}
 	return &all{parts: []cond{&span{q: q, low: low, high: q.w}, test}}, nil
+}
+
+// compileTest reads bodies.
+func (q *query) compileTest(n plan.Test) cond {
+	return &byRow{q, func(rid uint64) (bool, error) {
+		if err := q.look(plan.TestWork); err != nil {
+			return false, err
+		}
+		h, packed, err := q.openRow(rid)
+		if err != nil {
+			return false, err
+		}
+		record, err := q.store.recordOf(&h, packed)
+		return err == nil && n.Holds(record.Key, record.Body), err
+	}}
 }
 
 // compileIDs looks the ids up.

@@ -174,6 +174,11 @@ func describe(c cond, node plan.Node) (is, how string, parts []cond) {
 		return "any of", "", c.parts
 	case *term:
 		return "term", "", nil
+	case *byRow:
+		if n, ok := node.(plan.Test); ok {
+			return n.Name, "row by row", nil
+		}
+		return "test", "row by row", nil
 	case *span:
 		return "updated", "", nil
 	case *listed:

@@ -14,6 +14,7 @@ type Candidate struct {
 	Updated time.Time // when this version became current
 	Created time.Time // when the first version did
 	Entries []plan.Entry
+	Body    []byte // what a plan.Test looks at
 }
 
 // World is the current resources of a store at one moment: what chains look at.
@@ -48,18 +49,15 @@ func (w *World) Holds(node plan.Node, of Candidate) bool {
 	switch n := node.(type) {
 	case nil:
 		return true
-	case plan.Term:
-		return hasValue(of, n.Param, func(v []byte) bool { return bytes.Equal(v, n.Value) })
-	case plan.Range:
-		return hasValue(of, n.Param, n.Holds)
-	case plan.Contains:
-		return hasValue(of, n.Param, func(v []byte) bool { return bytes.Contains(v, n.Part) })
+	case plan.Term, plan.Range, plan.Contains, plan.IDs:
+		meets, _ := plan.Meets(n, of.Key.ID, of.Entries)
+		return meets
+	case plan.Test:
+		return n.Holds(of.Key, of.Body)
 	case plan.Updated:
 		return n.Holds(of.Updated)
 	case plan.Created:
 		return n.Holds(of.Created)
-	case plan.IDs:
-		return slices.Contains(n.IDs, of.Key.ID)
 	case plan.And:
 		return !slices.ContainsFunc(n, func(part plan.Node) bool { return !w.Holds(part, of) })
 	case plan.Or:
@@ -94,11 +92,5 @@ func (w *World) has(n plan.Has, of Candidate) bool {
 			return slices.Contains(n.Params, e.Param) && bytes.Equal(e.Value, self[:])
 		})
 		return points && w.Matches(n.From, from)
-	})
-}
-
-func hasValue(of Candidate, param plan.Param, ok func([]byte) bool) bool {
-	return slices.ContainsFunc(of.Entries, func(e plan.Entry) bool {
-		return e.Param == param && ok(e.Value)
 	})
 }

@@ -59,6 +59,8 @@ func (w *World) explain(t plan.Type, node plan.Node) store.Explained {
 		told.Is, told.Params = "range", []plan.Param{n.Param}
 	case plan.Contains:
 		told.Is, told.Params = "contains", []plan.Param{n.Param}
+	case plan.Test:
+		told.Is = n.Name
 	case plan.Updated:
 		told.Is = "updated"
 	case plan.Created:

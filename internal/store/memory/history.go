@@ -70,7 +70,7 @@ func (v *view) versions(key plan.Key, world *World, q store.HistoryQuery) []*ver
 		}
 		candidate := version.candidate()
 		if version.Deleted && i > 0 {
-			candidate.Entries = all[i-1].entries
+			candidate.Entries, candidate.Body = all[i-1].entries, all[i-1].Body
 		}
 		if (plan.Updated{Low: q.Low, High: q.High}).Holds(version.Updated) &&
 			wasCurrent(version.Updated, until, q.AtLow, q.AtHigh) &&

@@ -229,7 +229,7 @@ func (d *data) world(commit uint64) *World {
 }
 
 func (v *version) candidate() Candidate {
-	return Candidate{Key: v.Key, Updated: v.Updated, Created: v.Created, Entries: v.entries}
+	return Candidate{Key: v.Key, Updated: v.Updated, Created: v.Created, Entries: v.entries, Body: v.Body}
 }
 
 // handle is a data store while it is open: what Engine.Open gives.

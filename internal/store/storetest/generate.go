@@ -346,7 +346,9 @@ func (g *generator) leaf() plan.Node {
 		return plan.Created{Low: low, High: high}
 	case n < 92:
 		return plan.IDs{IDs: several(g, 3, func() string { return g.key().ID })}
-	case n < 94:
+	case n < 93:
+		return bodyTest([]byte(pick(g, "1", "b2", "3", "")))
+	case n < 95:
 		return pick[plan.Node](g, nil, plan.And{}, plan.Or{}, plan.IDs{})
 	default:
 		return plan.Not{Of: plan.Term(e)}

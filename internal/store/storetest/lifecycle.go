@@ -518,6 +518,7 @@ func explain(t *testing.T, open Opener) {
 		{nil, 2}, {hidden, 1}, {plan.Prefix(name, []byte("hidden")), 2}, {plan.Contains{Param: name, Part: []byte("too")}, 1},
 		{plan.IDs{IDs: []string{"hidden-id"}}, 1}, {plan.Updated{Low: start}, 2}, {plan.Created{High: start}, 0},
 		{plan.And{hidden, plan.Prefix(name, []byte("hidden"))}, 1}, {plan.Or{hidden}, 1}, {plan.Not{Of: hidden}, 1},
+		{plan.Test{Name: "test", Holds: func(_ plan.Key, body []byte) bool { return string(body) == "hidden body" }}, 2},
 		{plan.Chain{Params: []plan.Param{name}, To: arms}, 0}, {plan.Has{Params: []plan.Param{name}, From: arms}, 0},
 	} {
 		p := &plan.Plan{Arms: []plan.Arm{{Type: patients, Where: c.where}}, Limit: 10}

@@ -396,6 +396,8 @@ func (p *parser) call(name string, depth int) plan.Node {
 		param := p.paramNamed(p.word())
 		p.expect(',')
 		return plan.Contains{Param: param, Part: p.value()}
+	case "body":
+		return bodyTest(p.value())
 	case "range":
 		return p.rangeNode()
 	case "updated":

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -139,6 +140,14 @@ func armsText(arms []plan.Arm) string {
 	return strings.Join(texts, ", ")
 }
 
+// bodyTest asks whether a body contains something; its name is as it is written.
+func bodyTest(part []byte) plan.Test {
+	return plan.Test{
+		Name:  "body(" + valueText(part) + ")",
+		Holds: func(_ plan.Key, body []byte) bool { return bytes.Contains(body, part) },
+	}
+}
+
 func nodeText(node plan.Node) string {
 	switch n := node.(type) {
 	case nil:
@@ -149,6 +158,8 @@ func nodeText(node plan.Node) string {
 		return rangeText(n)
 	case plan.Contains:
 		return fmt.Sprintf("contains(%s, %s)", paramNames[n.Param], valueText(n.Part))
+	case plan.Test:
+		return n.Name
 	case plan.Updated:
 		return fmt.Sprintf("updated(%s, %s)", timeText(n.Low), timeText(n.High))
 	case plan.Created:
