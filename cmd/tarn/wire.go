@@ -113,10 +113,11 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if shared.exports, err = c.exports(ctx, queue, plane, shared, log); err != nil {
 		return nil, err
 	}
-	recorder, err := c.recorder(log, &closing)
+	trail, err := c.recorder(log, &closing)
 	if err != nil {
 		return nil, err
 	}
+	recorder := &storeAudit{next: trail, plane: plane, sessions: shared, log: log}
 	verifier, err := c.verifier(directory)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,12 @@
 // every denial, of both planes, to whatever Recorder the server is wired with.
 //
 // An Event names a resource by type, id and version and never holds any of its
-// content, a search value, a token or a secret.
+// content, a token or a secret; what it holds of a search stays in the data store.
 //
 //	file, err := audit.OpenFile(audit.FileOptions{Path: "audit.jsonl", MaxBytes: 100 << 20, Keep: 100, Log: log})
 //	recorder := audit.NewTrail(audit.TrailOptions{Out: file, Partition: "aws", Region: region, Account: account, Random: rand.Reader, Log: log})
+//
+// FHIREvents tells an Event as FHIR AuditEvents for the data store itself (fhir.go).
 //
 // Trail writes CloudTrail's records, one to a line (record.go); File is where
 // they go, and begins anew when it is full (file.go).
@@ -30,13 +32,16 @@ type Event struct {
 	Datastore string // id
 	Resources []Target
 	Forbidden []string // actions denied inside a bundle that was carried out else
-	Source    string   // address
-	Agent     string
-	TLS       bool
-	Status    int    // HTTP status answered
-	Denied    string // the fault's name, when refused
-	Code      string // AWS's name of the fault
-	Message   string // a fixed sentence of the fault: nothing of the request
+	// Query is what a search asked, "?" and the parameters as they were sent. It
+	// goes into the data store (FHIREvents), never into a file.
+	Query   string
+	Source  string // address
+	Agent   string
+	TLS     bool
+	Status  int    // HTTP status answered
+	Denied  string // the fault's name, when refused
+	Code    string // AWS's name of the fault
+	Message string // a fixed sentence of the fault: nothing of the request
 }
 
 // App is an app and its user, as the issuer of a bearer token names them.

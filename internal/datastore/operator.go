@@ -29,6 +29,8 @@ type Operator struct {
 	// IgnoreUnknownParameters passes over search parameters that are not known,
 	// unless the client says Prefer: handling=strict.
 	IgnoreUnknownParameters bool `json:",omitempty"`
+	// AuditEvents keeps every access as FHIR AuditEvents in the data store itself.
+	AuditEvents bool `json:",omitempty"`
 }
 
 // HealthLakeOperator answers as HealthLake does, limits and all.

@@ -53,7 +53,7 @@ const auditOf = `{"resourceType":"AuditEvent","type":{"code":"rest"},"recorded":
 
 // ties are what of a's record points at b's: a's own words, which lead nowhere.
 const ties = `
-Provenance/tie {"target":[{"reference":"Observation/o-b"},{"reference":"Patient/b"}],"recorded":"2024-01-01T00:00:00Z","agent":[{"who":{"reference":"Patient/a"}}]}
+Provenance/tie {"target":[{"reference":"Observation/o-b"},{"reference":"Patient/a"}],"recorded":"2024-01-01T00:00:00Z","agent":[{"who":{"reference":"Patient/a"}}]}
 List/tie {"status":"current","mode":"working","subject":{"reference":"Patient/a"},"entry":[{"item":{"reference":"Condition/c-b"}},{"item":{"reference":"Condition/c-a"}}]}
 Composition/tie {"status":"final","type":{"text":"x"},"date":"2024","author":[{"reference":"Practitioner/p"}],"title":"x","subject":{"reference":"Patient/a"},"encounter":{"reference":"Encounter/e-b"},"section":[{"entry":[{"reference":"Observation/o-b"},{"reference":"Binary/b-b"},{"reference":"Device/v-b"}]}]}
 DocumentReference/tie {"status":"current","subject":{"reference":"Patient/a"},"context":{"related":[{"reference":"Patient/b"}],"encounter":[{"reference":"Encounter/e-b"}]},"relatesTo":[{"code":"replaces","target":{"reference":"DocumentReference/f-b"}}],"content":[{"attachment":{"url":"Binary/b-b"}}]}

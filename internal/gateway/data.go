@@ -70,6 +70,7 @@ func (g *Gateway) serveStore(x *exchange, id, rest string, body []byte, narrow f
 	if err != nil {
 		return err
 	}
+	x.query = asked(x, rest, body)
 	session.Limits = g.Searches
 	if session.SlowFrom = g.SlowSearch; g.SlowSearch > 0 {
 		session.Slow = func(slow interaction.SlowSearch) { g.slow(x, slow) }
@@ -83,6 +84,22 @@ func (g *Gateway) serveStore(x *exchange, id, rest string, body []byte, narrow f
 	return g.Data.Serve(x.w, x.r, fhirapi.Request{
 		Session: session, Path: rest, RawQuery: sigv4.WithoutAuth(x.r.URL.RawQuery), Body: body, SMART: lease.Datastore.Identity.Metadata,
 	})
+}
+
+// maxQuery bounds what is told of a search, in bytes: what is longer is cut.
+const maxQuery = 16 << 10
+
+// asked is what a search asks, as sent: its path, the parameters of its URL, and
+// those of its body.
+func asked(x *exchange, rest string, body []byte) string {
+	if x.action != "SearchWithGet" && x.action != "SearchWithPost" {
+		return ""
+	}
+	text := strings.TrimLeft(rest, "/") + "?" + sigv4.WithoutAuth(x.r.URL.RawQuery)
+	if x.action == "SearchWithPost" && len(body) > 0 {
+		text += "&" + string(body)
+	}
+	return text[:min(len(text), maxQuery)]
 }
 
 // throttle takes the request out of its data store's bucket and its quotas.

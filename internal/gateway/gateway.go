@@ -121,6 +121,7 @@ type exchange struct {
 	app       *audit.App  // who a bearer token speaks for; nil without one
 	presented bool        // a token came to a store that takes them
 	service   string      // that answers, where it is not HealthLake
+	query     string      // what a search asks, as sent
 	refusal   fault.Row   // of the sheet; zero without one
 
 	mu        sync.Mutex
@@ -152,7 +153,7 @@ func (x *exchange) event(status int) audit.Event {
 	defer x.mu.Unlock()
 	e := audit.Event{
 		Time: x.began, RequestID: x.id, Plane: x.plane, Service: x.service, Principal: x.principal.ARN, AccessKey: x.principal.AccessKeyID,
-		App: x.app, Action: x.action, Datastore: x.datastore, Resources: x.targets,
+		App: x.app, Action: x.action, Query: x.query, Datastore: x.datastore, Resources: x.targets,
 		Source: x.source(), Agent: x.r.UserAgent(), TLS: x.r.TLS != nil, Status: status,
 		Denied: x.refusal.Name, Code: x.refusal.AWSType, Message: x.refusal.Sentence,
 	}
@@ -382,17 +383,28 @@ func (g *Gateway) admit(x *exchange, maxBody int64) ([]byte, error) {
 }
 
 func (g *Gateway) admitBy(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {
-	key := x.claimedKey()
-	if g.Failures != nil {
-		if err := g.Failures.Locked(x.source(), key, x.began); err != nil {
-			return nil, err
-		}
+	var body []byte
+	err := g.guarded(x, x.claimedKey(), func() (err error) {
+		body, err = g.verified(verifier, x, maxBody)
+		return err
+	})
+	return body, err
+}
+
+// guarded verifies credentials unless their source, alone or with these, failed
+// too often; key names them without telling them.
+func (g *Gateway) guarded(x *exchange, key string, verify func() error) error {
+	if g.Failures == nil {
+		return verify()
 	}
-	body, err := g.verified(verifier, x, maxBody)
-	if err != nil && g.Failures != nil && wrongCredentials[fault.From(err).Kind] {
+	if err := g.Failures.Locked(x.source(), key, x.began); err != nil {
+		return err
+	}
+	err := verify()
+	if err != nil && wrongCredentials[fault.From(err).Kind] {
 		g.Failures.Failed(x.source(), key, x.began)
 	}
-	return body, err
+	return err
 }
 
 // read reads the request's signature, once; nil where it has none in form.
@@ -413,7 +425,8 @@ func (x *exchange) claimedKey() string {
 	return signed.AccessKeyID()
 }
 
-// wrongCredentials are the refusals that count towards a lock-out.
+// wrongCredentials are the refusals that count towards a lock-out. What was right
+// once and is expired is not among them: many clients come back with it.
 var wrongCredentials = map[fault.Kind]bool{fault.UnknownKey: true, fault.BadSignature: true}
 
 func (g *Gateway) verified(verifier *sigv4.Verifier, x *exchange, maxBody int64) ([]byte, error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/iam"
 	"github.com/tarn-fhir/tarn/internal/smart"
 	"github.com/tarn-fhir/tarn/internal/smart/awslambda"
+	"github.com/tarn-fhir/tarn/internal/throttle"
 )
 
 const (
@@ -149,7 +150,7 @@ func invokers(f *tokenFunction) map[string]smart.Invoker {
 	}
 }
 
-func tokenWorld(t *testing.T, invoker smart.Invoker) *world {
+func tokenWorld(t *testing.T, invoker smart.Invoker, change ...func(*gateway.Options)) *world {
 	t.Helper()
 	authority, err := smart.New(smart.Options{Invoker: invoker})
 	if err != nil {
@@ -160,6 +161,9 @@ func tokenWorld(t *testing.T, invoker smart.Invoker) *world {
 	w = newWorld(t, func(o *gateway.Options) {
 		o.Bearers, o.Roles, o.Policy = authority, known, known
 		o.Endpoint = func(id string) string { return w.base(id) + "/" }
+		for _, f := range change {
+			f(o)
+		}
 	})
 	return w
 }
@@ -381,5 +385,42 @@ func TestIdempotencyKeysOfApps(t *testing.T) {
 		if got.status != c.status {
 			t.Errorf("by %s: %d, want %d: %s", c.app, got.status, c.status, got.body)
 		}
+	}
+}
+
+// Whoever keeps sending tokens that are not accepted is held off before anybody
+// is asked about them, in 429s of the data plane; expired ones do not count.
+func TestTokenLockOut(t *testing.T) {
+	t.Parallel()
+	f := newTokenFunction(t)
+	f.on("expired", allowed(map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}))
+	f.on("refused", allowed(map[string]any{"isAuthorized": false}))
+	f.on("good", allowed(nil))
+	w := tokenWorld(t, &smart.HTTPInvoker{URLs: map[string]string{tokenLambda: f.URL}}, func(o *gateway.Options) { o.Failures = throttle.NewFailures() })
+	path := "/datastore/" + w.smartStore("SMART_ON_FHIR") + "/r4/Patient/a"
+	const many = 60 // more than are borne of one token
+	for range many {
+		if got := w.token("GET", path, "", "expired"); got.status != 401 {
+			t.Fatalf("expired: %d %s", got.status, got.body)
+		}
+	}
+	for i := range many {
+		got := w.token("GET", path, "", "refused")
+		if got.status == 429 {
+			if refusalCode(t, got) != "throttled" || got.header.Get("Retry-After") == "" {
+				t.Errorf("%v %s", got.header, got.body)
+			}
+			break
+		}
+		if i == many-1 || got.status != 401 {
+			t.Fatalf("%d after %d refusals", got.status, i)
+		}
+	}
+	before := len(f.seen())
+	if got := w.token("GET", path, "", "refused"); got.status != 429 || len(f.seen()) != before {
+		t.Errorf("held off: %d, and the function was asked %d times", got.status, len(f.seen())-before)
+	}
+	if got := w.token("GET", path, "", "good"); got.status != 200 {
+		t.Errorf("another token: %d %s", got.status, got.body)
 	}
 }

@@ -173,3 +173,43 @@ func wantAudit(t *testing.T, records []auditRecord, id string) {
 		requests[r.RequestID], events[r.EventID] = true, true
 	}
 }
+
+// A data store that asks for it keeps every access as FHIR AuditEvents, durable
+// when the answer is there; strangers write none, and turned off is off.
+func TestAuditEvents(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	d := s.store(nil)
+	set := func(on bool) {
+		t.Helper()
+		s.must(s.Control(t.Context(), "UpdateDatastoreSettings", map[string]any{"DatastoreId": d.id, "Settings": map[string]any{"AuditEvents": on}}, &struct{}{}))
+	}
+	events := func() int { return d.total("AuditEvent") }
+	d.fhir("PUT", "/Patient/one", `{"resourceType":"Patient","id":"one"}`).want(201)
+	set(true)
+	d.get("/Patient/one").want(200)
+	d.get("/Patient/two").want(404)
+	d.fhir("POST", "", `{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"POST","url":"Observation"},"resource":{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/one"}}}]}`).want(200)
+	s.outside("GET", d.base()+"/Patient/one", "")
+	s.outside("GET", d.base()+"/metadata", "")
+	s.must(s.Kill())
+	s.restart()
+	for query, want := range map[string]int{
+		"AuditEvent?subtype=read&outcome=0&patient=one": 1, "AuditEvent?subtype=read&outcome=4": 1, "AuditEvent?action=E&patient=one&subtype=healthlake:ProcessBundle": 1,
+		"AuditEvent?subtype=healthlake:UpdateDatastoreSettings": 1, "AuditEvent?subtype=capabilities": 0,
+	} {
+		if got := d.total(query); got != want {
+			t.Errorf("%s: %d, want %d", query, got, want)
+		}
+	}
+	before := events()
+	if after := events(); after != before+1 { // the search before
+		t.Errorf("%d events, then %d", before, after)
+	}
+	set(false)
+	before = events()
+	d.get("/Patient/one").want(200)
+	if after := events(); after != before {
+		t.Errorf("turned off, and %d became %d", before, after)
+	}
+}
