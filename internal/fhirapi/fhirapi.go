@@ -110,7 +110,7 @@ func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
 
 func allowOrigin(w http.ResponseWriter) {
 	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, x-amzn-RequestId, "+issuesHeader)
+	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, Retry-After, X-Progress, X-Security-Context, x-amzn-RequestId, "+issuesHeader)
 }
 
 // WriteFault answers with an OperationOutcome. The cause of an internal error is

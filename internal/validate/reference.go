@@ -36,8 +36,15 @@ func (t *targets) has(id r4.TypeID) bool {
 }
 
 // target checks the type that a literal reference names, or that the contained
-// resource has it points to.
+// resource has it points to, and Reference.type, which has to agree (R4
+// references.html#Reference).
 func (w *walk) target(sl *slot, n fhir.Node) {
+	said := n.GetName(nameType)
+	saidName := bytes.TrimPrefix(said.TextBytes(), []byte(r4Types))
+	saidID, isSaid := r4.TypeByName(string(saidName))
+	if isSaid {
+		w.fits(sl, said, saidName, saidID)
+	}
 	reference := n.GetName(nameReference)
 	if !reference.Exists() {
 		return
@@ -47,10 +54,23 @@ func (w *walk) target(sl *slot, n fhir.Node) {
 		name = w.containedType(id)
 	}
 	id, ok := r4.TypeByName(string(name))
-	if !ok || sl.targets.has(id) {
-		return
+	switch {
+	case !ok:
+	case isSaid && saidID != id:
+		w.fail(said, codeValue, "The type is %s, but the reference is to %s", quote(saidName), quote(name))
+	case !isSaid:
+		w.fits(sl, reference, name, id)
 	}
-	w.fail(reference, codeValue, "Invalid Resource target type. Found %s, but expected one of (%s)", quote(name), strings.Join(sl.targets.names, ", "))
+}
+
+// r4Types is what the URLs of R4's types begin with; Reference.type may be
+// relative to it.
+const r4Types = "http://hl7.org/fhir/StructureDefinition/"
+
+func (w *walk) fits(sl *slot, at fhir.Node, name []byte, id r4.TypeID) {
+	if sl.targets != nil && !sl.targets.has(id) {
+		w.fail(at, codeValue, "Invalid Resource target type. Found %s, but expected one of (%s)", quote(name), strings.Join(sl.targets.names, ", "))
+	}
 }
 
 // targetType is the type in Type/id, Type/id/_history/1, base/Type/id and

@@ -16,6 +16,7 @@ var (
 	nameMeta         = fhir.Intern("meta")
 	nameProfile      = fhir.Intern("profile")
 	nameReference    = fhir.Intern("reference")
+	nameType         = fhir.Intern("type")
 	nameCoding       = fhir.Intern("coding")
 	nameSystem       = fhir.Intern("system")
 	nameCode         = fhir.Intern("code")
@@ -372,7 +373,7 @@ func (w *walk) about(sl *slot, n fhir.Node) {
 	if sl.codes != nil {
 		w.concept(sl, n)
 	}
-	if sl.targets != nil {
+	if sl.targets != nil || sl.element.Type == "Reference" {
 		w.target(sl, n)
 	}
 	if len(sl.rules) > 0 && w.level != Minimal {
