@@ -133,6 +133,28 @@ func (x *exchange) changing(do func(interaction.Match) (*interaction.Version, er
 	return do(match)
 }
 
+// addressed refuses parameters of a write that names its resource: criteria
+// would be passed over, and the resource written all the same.
+func (x *exchange) addressed() error {
+	if x.RawQuery == "" || x.Session.Lenient {
+		return nil
+	}
+	pairs, err := search.ParsePairs(x.RawQuery)
+	if err != nil {
+		return err
+	}
+	for _, p := range pairs {
+		if !slices.Contains(shownBy, p.Name) {
+			return &fault.Error{Kind: fault.Invalid, Op: "fhirapi.addressed", Subject: p.Name,
+				Detail: "what is written is named by its id, and no parameter narrows that", Hint: "leave the id out to write by criteria"}
+		}
+	}
+	return nil
+}
+
+// shownBy are the parameters of how an answer is shown.
+var shownBy = []string{"_format", "_pretty", "_summary", "_elements"}
+
 // write carries out an update or patch with a body of one of these types.
 func (x *exchange) write(types []string, do func(interaction.Match) (*interaction.Version, error)) error {
 	if err := x.want(types...); err != nil {
@@ -146,6 +168,9 @@ func (x *exchange) write(types []string, do func(interaction.Match) (*interactio
 }
 
 func (x *exchange) update() error {
+	if err := x.addressed(); err != nil {
+		return err
+	}
 	x.wrapContent()
 	return x.write(jsonTypes, func(m interaction.Match) (*interaction.Version, error) {
 		return x.Session.Update(x.r.Context(), x.path[0], x.path[1], x.Body, m)
@@ -169,6 +194,9 @@ func (x *exchange) operations() interaction.PatchBody {
 }
 
 func (x *exchange) patch() error {
+	if err := x.addressed(); err != nil {
+		return err
+	}
 	return x.write(patchTypes, func(m interaction.Match) (*interaction.Version, error) {
 		return x.Session.Patch(x.r.Context(), x.path[0], x.path[1], x.operations(), m)
 	})
@@ -181,6 +209,9 @@ func (x *exchange) patchWhere() error {
 }
 
 func (x *exchange) delete() error {
+	if err := x.addressed(); err != nil {
+		return err
+	}
 	return x.deleted(x.changing(func(m interaction.Match) (*interaction.Version, error) {
 		return x.Session.Delete(x.r.Context(), x.path[0], x.path[1], m)
 	}))

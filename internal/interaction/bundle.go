@@ -9,9 +9,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
-	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
-	"github.com/tarn-fhir/tarn/internal/validate"
 )
 
 // MaxEntries bounds the entries of a batch or transaction. HealthLake takes 100
@@ -116,25 +114,6 @@ func (s *Session) openBundle(body []byte) (*fhir.Document, fhir.Node, error) {
 	return doc, items, err
 }
 
-// known refuses members that R4 does not know where what is asked for is said:
-// a misspelt ifNoneExist would be passed over. At the level minimal they are.
-func (s *Session) known(n fhir.Node, typ, place string) error {
-	if s.Level == validate.Minimal {
-		return nil
-	}
-	for name, member := range n.Members() {
-		if _, known := r4.Element(typ, strings.TrimPrefix(name, "_")); known || name == "resourceType" {
-			continue
-		}
-		line, col := member.Position()
-		at := place + "." + cutText(name)
-		return &fault.Error{Kind: fault.Invalid, Op: "interaction.known", Subject: at, Detail: "it is no element of R4", Place: []fault.Issue{{
-			Code: "structure", Detail: "Unrecognised property '@" + cutText(name) + "'", Expression: at, Line: line, Col: col,
-		}}}
-	}
-	return nil
-}
-
 // readTransaction takes the entries of a transaction apart.
 func (s *Session) readTransaction(items fhir.Node) ([]*entry, error) {
 	entries, err := s.readEntries(items)
@@ -166,6 +145,9 @@ func (s *Session) readEntry(at int, n fhir.Node) (*entry, error) {
 	e := &entry{
 		at: at, fullURL: n.Get("fullUrl").Text(), resource: n.Get("resource"), method: request.Get("method").Text(),
 		none: strings.TrimPrefix(request.Get("ifNoneExist").Text(), "?"), noneTag: request.Get("ifNoneMatch").Text(),
+	}
+	if n.Kind() != fhir.Object {
+		return e, e.invalid("request", "the entry is no object")
 	}
 	if !request.Exists() {
 		return e, e.invalid("request", "it is missing")
@@ -268,12 +250,14 @@ func (e *entry) check() error {
 	if t.history || t.version != "" || t.in != "" || t.operation != "" {
 		return e.invalid("request.url", "nothing can be written there")
 	}
-	if e.method == "POST" {
-		if t.id != "" || t.query != "" {
-			return e.invalid("request.url", "a POST entry names a resource type only")
-		}
-	} else if t.id == "" && t.query == "" {
+	switch {
+	case e.method == "POST" && (t.id != "" || t.query != ""):
+		return e.invalid("request.url", "a POST entry names a resource type only")
+	case e.method == "POST":
+	case t.id == "" && t.query == "":
 		return e.invalid("request.url", "a "+e.method+" entry names a resource or criteria")
+	case t.id != "" && t.query != "":
+		return e.invalid("request.url", "a "+e.method+" entry names a resource or criteria, not both")
 	}
 	return e.checkResource()
 }

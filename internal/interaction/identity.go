@@ -225,6 +225,10 @@ func (t *txn) resolveWhere(ctx context.Context, w *write, typ plan.Type) error {
 		if err != nil {
 			return err
 		}
+		if len(l.keys) == 0 && l.made != nil { // one that comes first makes what this would find
+			w.key = l.made.key
+			return nil // take refuses it
+		}
 		w.key, err = t.conditionalTarget(typ, l.keys, bodyID)
 		w.absent = len(l.keys) == 0 && bodyID != ""
 		if len(l.keys) == 0 {
