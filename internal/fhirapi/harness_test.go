@@ -67,8 +67,19 @@ func inMemory(t testing.TB, clock func() time.Time) *server {
 	return serverOn(t, memory.New(memory.Options{Clock: clock, Rand: bytes.NewReader(make([]byte, 64))}))
 }
 
-// onDisk is a server over the embedded engine.
-func onDisk(t testing.TB) *server { return embedded(t, ticking()) }
+// onDisk is a server over the embedded engine. Its clock stands until the store
+// is made: that looks at it too.
+func onDisk(t testing.TB) *server {
+	var made atomic.Bool
+	tick := ticking()
+	defer made.Store(true)
+	return embedded(t, func() time.Time {
+		if made.Load() {
+			return tick()
+		}
+		return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	})
+}
 
 func embedded(t testing.TB, clock func() time.Time) *server {
 	t.Helper()
