@@ -7,6 +7,7 @@
 export CGO_ENABLED ?= 0
 CACHE := $(CURDIR)/.cache
 PY := $(CACHE)/python
+BULKDATA := $(CACHE)/bulkdata
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
@@ -23,7 +24,7 @@ demo: build
 # fhirclient's optional packages are React Native's, a quarter of a gigabyte, and
 # do not resolve: they are left out, and peers are not looked for (--legacy-peer-deps;
 # the lock file was made with it too).
-clients: $(PY)/.installed $(NODE)/.installed $(CACHE)/versitygw
+clients: $(PY)/.installed $(BULKDATA)/.installed $(NODE)/.installed $(CACHE)/versitygw
 
 # An S3 server of others, for imports and exports (Apache-2.0).
 $(CACHE)/versitygw: test/clients/s3/go.mod test/clients/s3/go.sum
@@ -32,6 +33,12 @@ $(CACHE)/versitygw: test/clients/s3/go.mod test/clients/s3/go.sum
 $(PY)/.installed: test/clients/requirements.txt
 	python3 -m venv $(PY)
 	$(PY)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# A Bulk Data client, which wants another botocore than the AWS CLI.
+$(BULKDATA)/.installed: test/clients/bulkdata/requirements.txt
+	python3 -m venv $(BULKDATA)
+	$(BULKDATA)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(NODE)/.installed: test/clients/package.json test/clients/package-lock.json
@@ -48,7 +55,7 @@ browser:
 
 test: clients browser
 	go vet ./...
-	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_NODE=$(NODE) TARN_TEST_S3=$(CACHE)/versitygw go test -timeout 20m ./...
+	TARN_TEST_PYTHON=$(PY)/bin TARN_TEST_BULKDATA=$(BULKDATA)/bin TARN_TEST_NODE=$(NODE) TARN_TEST_S3=$(CACHE)/versitygw go test -timeout 20m ./...
 
 check:
 	@test -z "$$(gofmt -l cmd internal test examples)" || { gofmt -l cmd internal test examples; exit 1; }

@@ -3,6 +3,7 @@ package fhirapi
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/interaction"
@@ -80,6 +81,12 @@ func (x *exchange) exportedFile() error {
 	h.Set("ETag", strconv.Quote(x.path[1]+"-"+x.path[2]))
 	http.ServeContent(x.w, x.r, "", time.Time{}, file)
 	return nil
+}
+
+// asksForLines reports whether a file of an export is asked for as what it is (Bulk
+// Data Access, "File Requests").
+func (x *exchange) asksForLines(accept string) bool {
+	return len(x.path) == 3 && x.path[0] == "export" && strings.Contains(accept, "ndjson")
 }
 
 // ndjsonContentType is of exported files (Bulk Data Access, "File Requests").

@@ -98,6 +98,7 @@ func (x *exchange) choose(subject, list string) error {
 	case best.weight > 0:
 	case subject == "Accept" && x.readsBinary():
 		x.form = asContent
+	case subject == "Accept" && x.asksForLines(list):
 	default:
 		return &fault.Error{Kind: fault.NotAcceptable, Op: "fhirapi.negotiate", Subject: subject, Detail: "JSON and XML of FHIR 4.0 are offered",
 			Hint: "ask for application/fhir+json or application/fhir+xml"}

@@ -326,7 +326,15 @@ func (x *exportAsking) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		v, err := x.readIn(ctx, view, key)
+		// Clients are registered for the types they export, which a Group is not among
+		// (SMART backend services): to name it is enough for those who may read every
+		// patient.
+		if !x.mayReadAll([]string{"Patient"}) {
+			return noPatients()
+		}
+		named := *x.Session
+		named.Grant = search.Everything()
+		v, err := named.readIn(ctx, view, key)
 		if err != nil {
 			return err
 		}
@@ -385,7 +393,7 @@ func (x *exportAsking) settleTypes() error {
 	refused := ""
 	if r.Level != export.System && !x.mayReadAll([]string{"Patient"}) {
 		// Who is a patient, and of whom resources are, tells of patients.
-		return &fault.Error{Kind: fault.Forbidden, Op: "interaction.export", Subject: "Patient", Detail: "the export needs access to every patient"}
+		return noPatients()
 	}
 	for _, t := range x.Registry.Types() {
 		name := x.Registry.Name(t)
@@ -413,6 +421,10 @@ func (x *exportAsking) settleTypes() error {
 		return &fault.Error{Kind: fault.Forbidden, Op: "interaction.export", Subject: refused, Detail: "an export needs access to every resource of the type"}
 	}
 	return nil
+}
+
+func noPatients() error {
+	return &fault.Error{Kind: fault.Forbidden, Op: "interaction.export", Subject: "Patient", Detail: "the export needs access to every patient"}
 }
 
 // within reports whether resources of a type can be in the export.

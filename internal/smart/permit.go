@@ -111,7 +111,7 @@ func (n need) met(reg search.Registry, grant *search.Grant, typ string) bool {
 	if n.typ != "" {
 		typ = n.typ
 	}
-	if typ == "" {
+	if typ == "" || typ == someType {
 		return slices.ContainsFunc(reg.Types(), func(t plan.Type) bool { return n.allowed(grant, t) })
 	}
 	t, ok := reg.Type(typ)
@@ -144,6 +144,9 @@ type need struct {
 	typ   string // "" is the request's own type
 	oneOf []search.Access
 }
+
+// someType is the need for an access to any type, whatever the request's own is.
+const someType = "*"
 
 // requirement is what an action needs: all of needs.
 type requirement struct {
@@ -204,8 +207,10 @@ var actions = map[string]requirement{
 	"StartFHIRBulkMemberMatchJob":    bulk(on("Patient", search.Read), on("Coverage", search.Read), on("Group", search.Create), on("Consent", search.Create)),
 	"DescribeFHIRBulkMemberMatchJob": bulk(on("Group", search.Read)),
 
-	"StartFHIRExportJobWithPost":    bulk(on("", search.Read)),
-	"StartFHIRExportJobWithGet":     bulk(on("", search.Read)),
+	// Of the Group that an export names nothing is given out, and Bulk Data clients
+	// ask for scopes on what they export: the export judges its types, and patients.
+	"StartFHIRExportJobWithPost":    bulk(on(someType, search.Read)),
+	"StartFHIRExportJobWithGet":     bulk(on(someType, search.Read)),
 	"DescribeFHIRExportJobWithGet":  bulk(on("", search.Read)),
 	"CancelFHIRExportJobWithDelete": bulk(on("", search.Read)),
 	"GetExportedFile":               bulk(on("", search.Read)),

@@ -76,23 +76,12 @@ func TestBackendService(t *testing.T) {
 	trail := filepath.Join(t.TempDir(), "audit.jsonl")
 	s := start(t, append(fewPatients(t), "--dev-idp", "--log-level", "debug", "--audit-file", trail)...)
 	d, plain := s.smartStore(), s.store(nil)
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	s.must(err)
-	public, err := jwk.Import(&key.PublicKey)
-	s.must(err)
-	s.must(public.Set(jwk.KeyIDKey, serviceKey))
-	registration, err := json.Marshal(map[string]any{"client_name": "nightly", "jwks": map[string]any{"keys": []jwk.Key{public}}})
-	s.must(err)
-	status, body := s.outside("POST", s.url()+"/dev-idp/register", string(registration), "Content-Type", "application/json")
-	if status != 201 {
-		t.Fatalf("registration: %d %s", status, body)
-	}
-	client, _ := dig(parse(t, []byte(body)), "client_id").(string)
+	client, key := s.backendService()
 	token := s.backendToken(client, key, "system/*.rs")
 	search := func(d *datastore, query string) (int, string) {
 		return s.outside("GET", d.base()+"/"+query, "", "Authorization", "Bearer "+token)
 	}
-	status, body = search(d, "Patient?_summary=count")
+	status, body := search(d, "Patient?_summary=count")
 	if status != 200 || dig(parse(t, []byte(body)), "total") == json.Number("0") {
 		t.Errorf("the search: %d %s", status, body)
 	}
@@ -129,6 +118,25 @@ func jsonNumber(n int) string {
 
 // serviceKey names the backend service's key.
 const serviceKey = "k1"
+
+// backendService registers a client of the development authorization server with
+// a new key.
+func (s *server) backendService() (client string, key *ecdsa.PrivateKey) {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	s.must(err)
+	public, err := jwk.Import(&key.PublicKey)
+	s.must(err)
+	s.must(public.Set(jwk.KeyIDKey, serviceKey))
+	registration, err := json.Marshal(map[string]any{"client_name": "nightly", "jwks": map[string]any{"keys": []jwk.Key{public}}})
+	s.must(err)
+	status, body := s.outside("POST", s.url()+"/dev-idp/register", string(registration), "Content-Type", "application/json")
+	if status != 201 {
+		s.t.Fatalf("registration: %d %s", status, body)
+	}
+	client, _ = dig(parse(s.t, []byte(body)), "client_id").(string)
+	return client, key
+}
 
 // backendToken asks for a token by private_key_jwt.
 func (s *server) backendToken(client string, key *ecdsa.PrivateKey, scope string) string {
