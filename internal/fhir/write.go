@@ -12,7 +12,7 @@ import (
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0
-	for i := 0; i < len(s); {
+	for i := plainPrefix(s); i < len(s); {
 		c := s[i]
 		if c >= ' ' && c != '"' && c != '\\' && c < utf8.RuneSelf {
 			i++
@@ -33,6 +33,24 @@ func AppendString(dst []byte, s string) []byte {
 	}
 	dst = append(dst, s[from:]...)
 	return append(dst, '"')
+}
+
+// plainPrefix is how many bytes at the beginning of s, in steps of eight, are
+// ASCII that stands for itself in JSON. Each word is looked at as a whole: a byte
+// below x has a borrow into its high bit when x is taken from all bytes, and one
+// that equals x is below 1 behind an exclusive or with it.
+func plainPrefix(s string) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; n+8 <= len(s); n += 8 {
+		w := uint64(s[n]) | uint64(s[n+1])<<8 | uint64(s[n+2])<<16 | uint64(s[n+3])<<24 |
+			uint64(s[n+4])<<32 | uint64(s[n+5])<<40 | uint64(s[n+6])<<48 | uint64(s[n+7])<<56
+		quote, slash := w^ones*'"', w^ones*'\\'
+		if (w|(w-ones*' ')|(quote-ones)|(slash-ones))&highs != 0 {
+			break
+		}
+	}
+	return n
 }
 
 func appendEscape(dst []byte, c byte) []byte {

@@ -1,7 +1,9 @@
 package fhir_test
 
 import (
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,5 +140,23 @@ func TestBundleWriter(t *testing.T) {
 
 	if got := string(fhir.NewBundle(nil, "batch-response").Finish()); got != `{"resourceType":"Bundle","type":"batch-response"}` {
 		t.Error(got)
+	}
+}
+
+// Every byte at every place of a word is escaped, or left alone, as JSON asks.
+func TestAppendStringAtEveryPlace(t *testing.T) {
+	for at := range 24 {
+		for c := range 256 {
+			text := []byte("abcdefghijklmnopqrstuvwx")
+			text[at] = byte(c)
+			got := fhir.AppendString(nil, string(text))
+			var back string
+			if err := json.Unmarshal(got, &back); err != nil || back != strings.ToValidUTF8(string(text), "\ufffd") {
+				t.Fatalf("%q at %d: %s, %v", rune(c), at, got, err)
+			}
+			if plain := c >= ' ' && c < 0x80 && c != '"' && c != '\\'; plain != (len(got) == len(text)+2) {
+				t.Fatalf("%q at %d: %s", rune(c), at, got)
+			}
+		}
 	}
 }

@@ -3,6 +3,7 @@ package fhirapi
 import (
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -302,13 +303,25 @@ func (x *exchange) search(pairs []search.Pair) error {
 			req.Types = path[2:]
 		}
 	}
+	room := pages.Get().(*[]byte)
+	defer pages.Put(room)
+	req.Into = *room
 	body, err := x.Session.Search(x.r.Context(), req)
 	if err != nil {
 		return err
 	}
+	if cap(body) <= maxRoom {
+		*room = body[:0]
+	}
 	x.applied(x.prefer.handling)
 	return x.body(http.StatusOK, body)
 }
+
+// maxRoom bounds what is kept of a page's room, in bytes.
+const maxRoom = 1 << 20
+
+// pages are rooms for pages of searches, which are given back when they are sent.
+var pages = sync.Pool{New: func() any { return new([]byte) }}
 
 // operate carries out an operation: parameters come in the URL, in a Parameters
 // body, or both.

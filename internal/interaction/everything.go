@@ -294,7 +294,7 @@ func (e *scope) bundle(token pageToken, page store.Page, included []store.Record
 		}
 	}
 	for _, rec := range included {
-		e.entry(w, e.version(rec).Resource(), rec, "include")
+		e.entry(w, rec, "include")
 	}
 	return w.Finish(), nil
 }

@@ -20,6 +20,8 @@ type SearchRequest struct {
 	// Compartment narrows to a compartment: its type and id; empty is none.
 	Compartment [2]string
 	Pairs       []search.Pair // query string and form body, in order
+	// Into is room that the answer may take; nil: it takes its own.
+	Into []byte
 }
 
 func (r SearchRequest) path() string {
@@ -52,14 +54,14 @@ func (s *Session) Search(ctx context.Context, req SearchRequest) ([]byte, error)
 	w := s.watch(q)
 	bounded, cancel := s.Limits.within(ctx)
 	defer cancel()
-	answer, err := s.answer(bounded, q, token, w)
+	answer, err := s.answer(bounded, q, token, w, req.Into)
 	err = s.Limits.reached(ctx, err)
 	w.end(err)
 	return answer, err
 }
 
 // answer carries a search out.
-func (s *Session) answer(ctx context.Context, q *search.Query, token pageToken, w *watch) ([]byte, error) {
+func (s *Session) answer(ctx context.Context, q *search.Query, token pageToken, w *watch, into []byte) ([]byte, error) {
 	view, err := s.Store.View(ctx, token.Moment)
 	if err != nil {
 		return nil, err
@@ -91,7 +93,19 @@ func (s *Session) answer(ctx context.Context, q *search.Query, token pageToken, 
 	if err != nil {
 		return nil, err
 	}
-	return s.searchset(q, token, page, matches, included, outcomes)
+	into = slices.Grow(into[:0], s.setSize(page.Records)+s.setSize(included))
+	return s.searchset(into, q, token, page, matches, included, outcomes)
+}
+
+// entryBytes is what an entry has around its resource, but for the base URL.
+const entryBytes = len(`{"fullUrl":"//","resource":,"search":{"mode":"include"}},`) + 2*64
+
+// setSize is about how many bytes entries take.
+func (s *Session) setSize(list []store.Record) (size int) {
+	for i := range list {
+		size += fhir.ResourceSize(list[i].Body) + len(s.Base) + entryBytes
+	}
+	return size
 }
 
 // outcomes are what a searchset tells beside what was found.
@@ -160,9 +174,9 @@ func (s *Session) query(req SearchRequest, pairs []search.Pair) (*search.Query, 
 	return search.Parse(s.Registry, types, pairs, o)
 }
 
-// searchset renders one page.
-func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, matches []match, included []store.Record, outcomes [][]byte) ([]byte, error) {
-	w := fhir.NewBundle(nil, "searchset")
+// searchset renders one page behind dst.
+func (s *Session) searchset(dst []byte, q *search.Query, token pageToken, page store.Page, matches []match, included []store.Record, outcomes [][]byte) ([]byte, error) {
+	w := fhir.NewBundle(dst, "searchset")
 	if page.Total >= 0 {
 		w.Total(uint64(page.Total))
 	}
@@ -175,7 +189,7 @@ func (s *Session) searchset(q *search.Query, token pageToken, page store.Page, m
 		}
 	}
 	for _, rec := range included {
-		s.entry(w, s.version(rec).Resource(), rec, "include")
+		s.entry(w, rec, "include")
 	}
 	for _, outcome := range outcomes {
 		w.Entry(fhir.BundleEntry{Resource: outcome, Mode: "outcome"})
@@ -223,27 +237,34 @@ func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken
 
 // matchEntry writes a match, cut as _summary and _elements ask.
 func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) error {
-	body, t := m.json, m.typ
+	if m.id == "" && !trims(q.Summary, q.Elements) {
+		s.entry(w, m.container, "match")
+		return nil
+	}
+	body, t, url := m.json, m.typ, s.fullURL(m.container)
 	if m.id == "" {
 		body, t = s.version(m.container).Resource(), m.container.Key.Type
+	} else {
+		url += "#" + m.id
 	}
 	body, err := trim(body, t, q.Summary, q.Elements)
 	if err != nil {
 		return err
 	}
-	if m.id == "" {
-		s.entry(w, body, m.container, "match")
-		return nil
-	}
-	url := s.Base + "/" + s.Registry.Name(m.container.Key.Type) + "/" + m.container.Key.ID + "#" + m.id
 	w.Entry(fhir.BundleEntry{FullURL: url, Resource: body, Mode: "match"})
 	s.touch(m.container)
 	return nil
 }
 
-func (s *Session) entry(w *fhir.BundleWriter, body []byte, rec store.Record, mode string) {
-	w.Entry(fhir.BundleEntry{FullURL: s.Base + "/" + s.Registry.Name(rec.Key.Type) + "/" + rec.Key.ID, Resource: body, Mode: mode})
+// entry writes a whole resource.
+func (s *Session) entry(w *fhir.BundleWriter, rec store.Record, mode string) {
+	whole := fhir.StoredResource{Form: rec.Body, ID: rec.Key.ID, Version: rec.Version, Updated: rec.Updated}
+	w.Entry(fhir.BundleEntry{FullURL: s.fullURL(rec), Stored: &whole, Mode: mode})
 	s.touch(rec)
+}
+
+func (s *Session) fullURL(rec store.Record) string {
+	return s.Base + "/" + s.Registry.Name(rec.Key.Type) + "/" + rec.Key.ID
 }
 
 // count reads a _count that is not part of a search.

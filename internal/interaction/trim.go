@@ -44,6 +44,11 @@ func trimDocument(doc *fhir.Document, t plan.Type, summary search.Summary, eleme
 	return fhir.Apply(doc, append(edits, tagSubsetted(root)))
 }
 
+// trims reports whether a resource is cut at all.
+func trims(summary search.Summary, elements []string) bool {
+	return keeper(0, summary, elements) != nil
+}
+
 // alwaysKept are the root members no form of summary takes away.
 var alwaysKept = []string{"resourceType", "id", "meta", "implicitRules"}
 
