@@ -109,9 +109,20 @@ func (a *API) Preflight(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func allowOrigin(w http.ResponseWriter) {
-	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Access-Control-Expose-Headers", "ETag, Last-Modified, Location, Content-Location, Preference-Applied, Retry-After, X-Progress, X-Security-Context, x-amzn-RequestId, "+issuesHeader)
+	h := w.Header()
+	h["Access-Control-Allow-Origin"] = anyOrigin
+	h["Access-Control-Expose-Headers"] = exposed
 }
+
+// Values of headers that nearly every answer has, under names as net/http keeps
+// them. All answers share them: whoever sets one anew puts another list in its
+// place.
+var (
+	anyOrigin = []string{"*"}
+	exposed   = []string{"ETag, Last-Modified, Location, Content-Location, Preference-Applied, Retry-After, X-Progress, X-Security-Context, x-amzn-RequestId, " + issuesHeader}
+	isJSON    = []string{contentType}
+	varies    = []string{"Accept, Accept-Encoding"}
+)
 
 // WriteFault answers with an OperationOutcome. The cause of an internal error is
 // for the log, not for the client.
@@ -147,7 +158,12 @@ func WriteFault(w http.ResponseWriter, err error) {
 
 // version renders one version of a resource with its headers.
 func (x *exchange) version(status int, v *interaction.Version) error {
-	body := v.Resource()
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
+	body := v.AppendResource((*room)[:0])
+	if cap(body) <= maxRoom {
+		*room = body[:0]
+	}
 	if x.readsBinary() {
 		if sent, err := x.content(status, v, body); sent || err != nil {
 			return err
@@ -176,8 +192,8 @@ func (x *exchange) trimmed(resource []byte) ([]byte, error) {
 
 func (x *exchange) versionHeaders(v *interaction.Version) {
 	h := x.w.Header()
-	h.Set("ETag", v.ETag())
-	h.Set("Last-Modified", v.Updated.UTC().Format(http.TimeFormat))
+	values := []string{v.ETag(), v.Updated.UTC().Format(http.TimeFormat)}
+	h["Etag"], h["Last-Modified"] = values[:1:1], values[1:]
 }
 
 // written renders the answer to a create, update or patch, as Prefer asks. A
@@ -219,6 +235,10 @@ func (x *exchange) notModified(v *interaction.Version) bool {
 		}
 		return false
 	}
-	since, err := http.ParseTime(x.r.Header.Get("If-Modified-Since"))
+	given := x.r.Header.Get("If-Modified-Since")
+	if given == "" {
+		return false
+	}
+	since, err := http.ParseTime(given)
 	return err == nil && !v.Updated.Truncate(time.Second).After(since)
 }

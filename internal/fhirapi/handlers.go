@@ -303,8 +303,8 @@ func (x *exchange) search(pairs []search.Pair) error {
 			req.Types = path[2:]
 		}
 	}
-	room := pages.Get().(*[]byte)
-	defer pages.Put(room)
+	room := rooms.Get().(*[]byte)
+	defer rooms.Put(room)
 	req.Into = *room
 	body, err := x.Session.Search(x.r.Context(), req)
 	if err != nil {
@@ -317,11 +317,12 @@ func (x *exchange) search(pairs []search.Pair) error {
 	return x.body(http.StatusOK, body)
 }
 
-// maxRoom bounds what is kept of a page's room, in bytes.
+// maxRoom bounds what is kept of an answer's room, in bytes.
 const maxRoom = 1 << 20
 
-// pages are rooms for pages of searches, which are given back when they are sent.
-var pages = sync.Pool{New: func() any { return new([]byte) }}
+// rooms are for resources and pages of searches: an answer gives its room back
+// when it is sent.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
 
 // operate carries out an operation: parameters come in the URL, in a Parameters
 // body, or both.

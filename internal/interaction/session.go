@@ -16,6 +16,7 @@ package interaction
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/audit"
@@ -108,8 +109,11 @@ type Version struct {
 }
 
 // Resource is the version's JSON.
-func (v *Version) Resource() []byte {
-	return fhir.AppendResource(make([]byte, 0, fhir.ResourceSize(v.stored)), v.stored, v.ID, v.Number, v.Updated)
+func (v *Version) Resource() []byte { return v.AppendResource(nil) }
+
+// AppendResource appends it.
+func (v *Version) AppendResource(dst []byte) []byte {
+	return fhir.AppendResource(slices.Grow(dst, fhir.ResourceSize(v.stored)), v.stored, v.ID, v.Number, v.Updated)
 }
 
 // Location is the version's own relative URL.

@@ -49,11 +49,14 @@ func (s *signedRequest) matches(key *signingKey) bool {
 	return found
 }
 
+// canonicalBytes is what most canonical requests take.
+const canonicalBytes = 1024
+
 // forms yields canonical requests, likeliest first, until told to stop or
 // candidatesMax is reached. The bytes are valid only during the call.
 func (s *signedRequest) forms(yield func(canonical []byte) bool) {
 	tried := 0
-	var canonical []byte
+	canonical := make([]byte, 0, canonicalBytes)
 	paths := pathForms(s.target.path)
 	for _, pairs := range s.claim.signedPairs(s.target.pairs) {
 		queries := queryList{pairs: pairs}
@@ -88,7 +91,8 @@ func (s *signedRequest) appendCanonical(b []byte, path, query, headers, payload 
 // stringToSignHead is the string to sign up to the hash of the canonical
 // request.
 func (s *signedRequest) stringToSignHead() string {
-	return algorithm + "\n" + stamp(s.claim.when) + "\n" + s.claim.scope() + "\n"
+	c := s.claim
+	return algorithm + "\n" + stamp(c.when) + "\n" + c.date + "/" + c.region + "/" + c.service + "/" + c.terminator + "\n"
 }
 
 // explain shows the specification's canonical request and string to sign, in
@@ -125,10 +129,14 @@ func (v *Verifier) headerForms(r *http.Request, c *claim) ([]string, error) {
 	return blocks, nil
 }
 
+// headerBytes is what most headers take, name and value.
+const headerBytes = 64
+
 // canonicalHeaders writes "name:value\n" for each name, in the order in which
 // the client lists them.
 func canonicalHeaders(r *http.Request, names []string, host string) (string, error) {
 	var b strings.Builder
+	b.Grow(len(names) * headerBytes)
 	for _, name := range names {
 		b.WriteString(name)
 		b.WriteByte(':')

@@ -242,11 +242,6 @@ func isHeaderName(s string) bool {
 // signs reports whether the list of signed headers holds name.
 func (c *claim) signs(name string) bool { return slices.Contains(c.names, name) }
 
-// scope is the credential scope as the string to sign holds it.
-func (c *claim) scope() string {
-	return c.date + "/" + c.region + "/" + c.service + "/" + c.terminator
-}
-
 // headerDate finds when a request was signed, and the forms that may take:
 // X-Amz-Date where it is there, else Date, which may be in any of HTTP's forms,
 // in RFC 5322's with a numeric zone (botocore writes -0000) or in ISO 8601 basic.

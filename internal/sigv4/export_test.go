@@ -26,3 +26,8 @@ type noKeys struct{}
 func (noKeys) Secret(context.Context, string) (Credential, error) {
 	return Credential{}, &fault.Error{Kind: fault.UnknownKey}
 }
+
+// scopeOf is the credential scope as the Authorization header writes it.
+func scopeOf(c *claim) string {
+	return c.date + "/" + c.region + "/" + c.service + "/" + c.terminator
+}

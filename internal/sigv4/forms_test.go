@@ -166,9 +166,9 @@ func FuzzParseAuthorization(f *testing.F) {
 		if c.accessKeyID == "" || c.signature == "" || !c.signs("host") || len(c.names) > signedHeadersMax {
 			t.Errorf("%q is read as %+v", header, c)
 		}
-		again, err := parseAuthorization(algorithm+" Credential="+c.accessKeyID+"/"+c.scope()+
+		again, err := parseAuthorization(algorithm+" Credential="+c.accessKeyID+"/"+scopeOf(c)+
 			",SignedHeaders="+c.signedHeaders+",Signature="+c.signature, false)
-		if err != nil || again.accessKeyID != c.accessKeyID || again.scope() != c.scope() || again.signature != c.signature {
+		if err != nil || again.accessKeyID != c.accessKeyID || scopeOf(again) != scopeOf(c) || again.signature != c.signature {
 			t.Errorf("%q is read as %+v, which is read as %+v, %v", header, c, again, err)
 		}
 	})
