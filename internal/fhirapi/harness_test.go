@@ -67,19 +67,8 @@ func inMemory(t testing.TB, clock func() time.Time) *server {
 	return serverOn(t, memory.New(memory.Options{Clock: clock, Rand: bytes.NewReader(make([]byte, 64))}))
 }
 
-// onDisk is a server over the embedded engine. Its clock stands until the store
-// is made: that looks at it too.
-func onDisk(t testing.TB) *server {
-	var made atomic.Bool
-	tick := ticking()
-	defer made.Store(true)
-	return embedded(t, func() time.Time {
-		if made.Load() {
-			return tick()
-		}
-		return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	})
-}
+// onDisk is a server over the embedded engine.
+func onDisk(t testing.TB) *server { return embedded(t, ticking()) }
 
 func embedded(t testing.TB, clock func() time.Time) *server {
 	t.Helper()
@@ -190,10 +179,10 @@ func (s *server) do(t testing.TB, method, target, body string, headers ...string
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	a := answer{status: w.Code, header: w.Header(), body: w.Body.Bytes()}
-	if doc, err := fhir.Parse(a.body); err == nil {
+	if doc, err := fhir.ParseStored(a.body); err == nil {
 		a.root = doc.Root()
 	} else if strings.Contains(a.header.Get("Content-Type"), "json") && len(a.body) > 0 && a.header.Get("Content-Encoding") == "" {
-		t.Errorf("%s %s: the answer does not parse: %v: %s", method, target, err, a.body)
+		t.Errorf("%s %s: the answer does not parse: %v: %.300s", method, target, err, a.body)
 	}
 	return a
 }

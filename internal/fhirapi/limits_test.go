@@ -47,3 +47,28 @@ func TestMaxResource(t *testing.T) {
 	}
 	s.must(t, "POST", "/Patient", `{"resourceType":"Patient"}`)
 }
+
+// What the entries of a bundle read is bounded together: those of a batch that
+// are too many are refused, and a transaction as a whole.
+func TestBundleReads(t *testing.T) {
+	s := newServer(t)
+	s.must(t, "PUT", "/Binary/b", `{"resourceType":"Binary","id":"b","contentType":"text/plain","data":"`+strings.Repeat("AAAA", 1<<20)+`"}`)
+	entries := strings.TrimSuffix(strings.Repeat(`{"request":{"method":"GET","url":"Binary/b"}},`, 40), ",")
+	statuses := map[string]int{}
+	for e := range s.must(t, "POST", "/", `{"resourceType":"Bundle","type":"batch","entry":[`+entries+`]}`).at("entry").Items() {
+		status := e.Get("response").Get("status").Text()
+		statuses[status]++
+		if code := e.Get("response").Get("outcome").Get("issue").Index(0).Get("code").Text(); status[0] == '4' && code != "too-costly" {
+			t.Errorf("%s with %s", status, code)
+		}
+	}
+	if statuses["200 OK"] != 31 || statuses["422 Unprocessable Entity"] != 9 {
+		t.Errorf("got %v", statuses)
+	}
+	if a := s.do(t, "POST", "/", `{"resourceType":"Bundle","type":"transaction","entry":[`+entries+`,{"request":{"method":"POST","url":"Patient"},"resource":{"resourceType":"Patient"}}]}`); a.status != 422 {
+		t.Errorf("%d %.300s", a.status, a.body)
+	}
+	if n := s.must(t, "GET", "/Patient", "").text("total"); n != "0" {
+		t.Errorf("a refused transaction left %s patients", n)
+	}
+}

@@ -3,11 +3,14 @@ package interaction
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tarn-fhir/tarn/internal/audit"
+	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/validate"
 )
@@ -21,6 +24,7 @@ func (s *Session) batch(ctx context.Context, items fhir.Node) (*BundleAnswer, er
 	answers := make([]fhir.BundleEntry, items.Len())
 	each := s.sharing()
 	places := sync.OnceValue(func() [][2]int { return starts(items) })
+	var read readings
 	slots := make(chan struct{}, batchWidth)
 	var wg sync.WaitGroup
 	at := 0
@@ -29,7 +33,7 @@ func (s *Session) batch(ctx context.Context, items fhir.Node) (*BundleAnswer, er
 		wg.Add(1)
 		go func(at int) {
 			defer func() { <-slots; wg.Done() }()
-			answers[at] = each.batchEntry(ctx, at, item, places)
+			answers[at] = each.batchEntry(ctx, at, item, places, &read)
 		}(at)
 		at++
 	}
@@ -52,14 +56,20 @@ func (s *Session) sharing() *Session {
 	return &shared
 }
 
-func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node, places func() [][2]int) fhir.BundleEntry {
+func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node, places func() [][2]int, read *readings) fhir.BundleEntry {
 	e, err := s.readEntry(at, item)
 	if err != nil {
 		return failedEntry(err)
 	}
 	e.starts = places
 	if e.isRead() || e.target.operation != "" {
+		if err := read.full(); err != nil && e.isRead() {
+			return failedEntry(err)
+		}
 		out, err := s.get(ctx, e)
+		if err == nil && e.isRead() {
+			err = read.add(len(out.Resource))
+		}
 		if err != nil {
 			return failedEntry(err)
 		}
@@ -70,6 +80,36 @@ func (s *Session) batchEntry(ctx context.Context, at int, item fhir.Node, places
 		return failedEntry(e.placed(err))
 	}
 	return s.wroteEntry(v)
+}
+
+// maxRead bounds what the reading entries of one bundle give back together, in
+// bytes: as much as a bundle may bring.
+const maxRead = 128 << 20
+
+// readings counts what reading entries give back.
+type readings struct{ bytes atomic.Int64 }
+
+// add says fault.TooCostly when it becomes too much; what is added then counts
+// no more.
+func (r *readings) add(bytes int) error {
+	if r.bytes.Add(int64(bytes)) <= maxRead {
+		return nil
+	}
+	r.bytes.Add(-int64(bytes))
+	return readTooMuch()
+}
+
+// full says so before an entry is carried out.
+func (r *readings) full() error {
+	if r.bytes.Load() < maxRead {
+		return nil
+	}
+	return readTooMuch()
+}
+
+func readTooMuch() error {
+	return &fault.Error{Kind: fault.TooCostly, Op: "interaction.readings",
+		Detail: fmt.Sprintf("the bundle reads more than %d bytes", maxRead), Hint: "read in several bundles, or less with _count and _elements"}
 }
 
 // single carries out a writing entry as if it had come alone.

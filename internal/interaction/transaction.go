@@ -104,6 +104,7 @@ func (e *entry) isRead() bool { return e.method == "GET" || e.method == "HEAD" }
 func (t *txn) tryReads(ctx context.Context, entries []*entry) error {
 	quiet := *t.Session
 	quiet.Touched = nil
+	var read readings
 	for _, e := range entries {
 		if !e.isRead() {
 			continue
@@ -115,7 +116,11 @@ func (t *txn) tryReads(ctx context.Context, entries []*entry) error {
 			}
 			continue // this transaction writes it
 		}
-		if _, err := quiet.get(ctx, e); err != nil {
+		got, err := quiet.get(ctx, e)
+		if err == nil {
+			err = read.add(len(got.Resource))
+		}
+		if err != nil {
 			return e.in(err)
 		}
 		if one {
