@@ -73,9 +73,15 @@ fuzz:
 	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-# Kills a server at seeded moments of create, preload and load; ROUNDS of each.
+# Kills a server at seeded moments, ROUNDS times: under load beside imports,
+# erasures, new search parameters, exchanges of keys and compactions; and a tenth
+# as often under creations, preloads, plain load, imports and exchanges alone.
+# Every round asks `tarn check` too. Before them the power fails CLONES times in
+# copies of a file system in memory, at syncs, renames and removals.
 crash: build
-	TARN_CRASH_ROUNDS=$${ROUNDS:-30} go test -count 1 -timeout 60m -run TestKill ./test/blackbox
+	TARN_CRASH_CLONES=$${CLONES:-300} go test -count 1 -timeout 60m -run TestCrashMixed ./internal/store/lsm
+	TARN_CRASH_ROUNDS=$${ROUNDS:-1000} go test -count 1 -timeout 180m -run 'TestKillMixed$$' ./test/blackbox
+	TARN_CRASH_ROUNDS=$$(( ($${ROUNDS:-1000} + 9) / 10 )) go test -count 1 -timeout 120m -run 'TestKill[^M]' ./test/blackbox
 
 # 64 clients race for a minute, the server killed in the middle; a checker judges
 # whether one order of all requests explains every answer.
