@@ -11,7 +11,7 @@ BULKDATA := $(CACHE)/bulkdata
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
-.PHONY: build demo test check bench fuzz crash linearize synthea clients browser clean
+.PHONY: build demo test check bench fuzz crash stores linearize synthea clients browser clean
 
 build:
 	go build -o bin/tarn ./cmd/tarn
@@ -82,6 +82,11 @@ crash: build
 	TARN_CRASH_CLONES=$${CLONES:-300} go test -count 1 -timeout 60m -run TestCrashMixed ./internal/store/lsm
 	TARN_CRASH_ROUNDS=$${ROUNDS:-1000} go test -count 1 -timeout 180m -run 'TestKillMixed$$' ./test/blackbox
 	TARN_CRASH_ROUNDS=$$(( ($${ROUNDS:-1000} + 9) / 10 )) go test -count 1 -timeout 120m -run 'TestKill[^M]' ./test/blackbox
+
+# A thousand data stores of a thousand resources on one server, ten of them busy
+# (STORES, RESOURCES): memory, open files, and how fast a cold store answers.
+stores: build
+	TARN_STORES=$${STORES:-1000} TARN_STORE_RESOURCES=$${RESOURCES:-1000} go test -count 1 -v -timeout 120m -run 'TestManyStores$$' ./test/blackbox
 
 # 64 clients race for a minute, the server killed in the middle; a checker judges
 # whether one order of all requests explains every answer.

@@ -51,7 +51,8 @@ type serveCommand struct {
 
 	DebugListen string `help:"Loopback address to serve Go's profiles at, for developers, as in 127.0.0.1:6060; without it there are none." placeholder:"ADDRESS" env:"TARN_DEBUG_LISTEN"`
 
-	CacheMiB    int64         `name:"cache-mib" help:"Memory for the block cache that all data stores share, in MiB." default:"128" env:"TARN_CACHE_MIB"`
+	MemoryMiB   int64         `name:"memory-mib" help:"Memory that the server is to keep within, in MiB: caches and memtables of all data stores are a quarter of it, and the collector works harder towards it. GOMEMLIMIT goes before it." default:"512" env:"TARN_MEMORY_MIB"`
+	CacheMiB    int64         `name:"cache-mib" help:"Memory for the block cache and the memtables of all data stores, in MiB; else a quarter of --memory-mib." env:"TARN_CACHE_MIB"`
 	MinFreeMiB  uint64        `name:"min-free-mib" help:"Refuse writes when less disk space than this is free, in MiB." default:"256" env:"TARN_MIN_FREE_MIB"`
 	BallastMiB  int64         `name:"ballast-mib" help:"Size of a file that is given up when the disk is full all the same, in MiB." default:"16" env:"TARN_BALLAST_MIB"`
 	BackupDir   string        `help:"Folder for backups; without it data stores have none." placeholder:"DIR" env:"TARN_BACKUP_DIR"`
@@ -134,6 +135,9 @@ func spread() {
 func (c *serveCommand) check() error {
 	if !arn.IsAccount(c.Account) {
 		return fmt.Errorf("--account: %q is not an AWS account of 12 digits", c.Account)
+	}
+	if c.MemoryMiB < leastMemory || c.CacheMiB < 0 || c.CacheMiB >= c.MemoryMiB {
+		return fmt.Errorf("--memory-mib is at least %d, and --cache-mib less than it", leastMemory)
 	}
 	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
 		return errors.New("the root's access key id and secret go together")

@@ -59,6 +59,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return nil, err
 	}
+	c.limitMemory()
 	directory, err := c.directory(log)
 	if err != nil {
 		return nil, err
@@ -153,8 +154,9 @@ func (c *serveCommand) engine(log *slog.Logger) (*lsm.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	shared, memtable := c.budget()
 	return lsm.New(lsm.Options{
-		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: c.CacheMiB << 20,
+		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: shared, MemTableBytes: uint64(memtable),
 		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
 		Dictionaries: dictionaries,
 	})

@@ -86,7 +86,7 @@ type Options struct {
 // What zero Options mean.
 const (
 	DefaultCacheBytes    = 64 << 20
-	DefaultOpenFiles     = 4096
+	DefaultOpenFiles     = 2048
 	DefaultMemTableBytes = 16 << 20
 
 	minBlockRows = 64      // small enough for tests to cross blocks often
@@ -131,6 +131,7 @@ const fileCacheShards = 4
 type Engine struct {
 	opts   Options
 	tuning tuning
+	share  *share
 
 	mu sync.Mutex // guards what follows, and the folders while they are made or dropped
 	// The caches that all stores share; nil while none is open, so that an idle
@@ -153,6 +154,7 @@ func New(opts Options) (*Engine, error) {
 	e := &Engine{
 		opts:   o,
 		tuning: usualTuning,
+		share:  newShare(),
 		stores: map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {

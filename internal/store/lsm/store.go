@@ -156,6 +156,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
 	o.Levels[bottomLevel].BlockSize = restBlockBytes
+	o.Experimental.CompactionScheduler = e.share.member()
 	o.EnsureDefaults() // tables are written with these options too
 	return o
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+)
+
+// The memory of a server is one number, --memory-mib:
+//
+//	a quarter    block cache and memtables of all open data stores: memtables are
+//	             taken off the cache
+//	the whole    the collector's limit (GOMEMLIMIT): towards it, it runs more often
+//	             rather than let the heap grow
+//
+// The rest is what requests under way, imports and open stores need.
+const (
+	// leastMemory is the least --memory-mib that a server works well in.
+	leastMemory = 64
+	// cacheShare is the part of the memory that caches and memtables get.
+	cacheShare = 4
+	// memtableShare is the part of those that one memtable may grow to, between
+	// leastMemtable and mostMemtable bytes. A store under load has up to four.
+	memtableShare = 8
+	leastMemtable = 1 << 20
+	mostMemtable  = 16 << 20
+)
+
+// budget divides the memory: bytes that all stores share, and that one memtable
+// may grow to.
+func (c *serveCommand) budget() (shared, memtable int64) {
+	shared = c.CacheMiB << 20
+	if shared == 0 {
+		shared = c.MemoryMiB << 20 / cacheShare
+	}
+	return shared, min(max(shared/memtableShare, leastMemtable), mostMemtable)
+}
+
+// limitMemory tells the collector, unless the operator has done so.
+func (c *serveCommand) limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(c.MemoryMiB << 20)
+	}
+}
