@@ -273,7 +273,7 @@ func (r *restoring) constants() error {
 	if err != nil {
 		return err
 	}
-	if err := r.dir.checkFormat(); err != nil {
+	if _, err := r.dir.format(); err != nil {
 		return err
 	}
 	return writeFile(r.fresh, r.dir.join(constantsName), text)

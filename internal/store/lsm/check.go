@@ -20,6 +20,7 @@ const (
 	partSuccessor = "successor"
 	partType      = "type"
 	partFacts     = "facts"
+	partSheet     = "sheet"
 	partMeta      = "meta"
 	partUnknown   = "unknown keyspace"
 	partFile      = "file"
@@ -48,18 +49,18 @@ func (s *Store) Check(ctx context.Context) (store.Report, error) {
 func (s *Store) check(ctx context.Context, mends *mends) (store.Report, error) {
 	snap := s.published.take()
 	defer s.published.drop(snap)
-	c := checker{query: newQuery(ctx, &reader{store: s, r: snap.Snapshot, w: snap.rid, live: true}, 0), mends: mends}
+	c := checker{query: newQuery(ctx, &reader{store: s, r: snap.Snapshot, w: snap.rid, live: true, loose: snap.loose}, 0), mends: mends}
 	var stopped error
 	for _, pass := range []struct {
 		part string
 		do   func() error
 	}{
-		{partFile, c.checkFiles}, {partBody, c.checkRows}, {partPointer, c.checkPointers}, {partHistory, c.checkHistory},
+		{partFile, c.checkFiles}, {partSheet, c.checkSheets}, {partBody, c.checkRows}, {partPointer, c.checkPointers}, {partHistory, c.checkHistory},
 		{partIndex, c.checkIndex}, {partDead, c.checkDead}, {partSuccessor, c.checkSuccessors}, {partType, c.checkTypes},
 		{partFacts, c.checkFactRows}, {partMeta, c.checkMeta}, {partUnknown, c.checkUnknown},
 	} {
 		err := c.close(pass.do())
-		c.factRows, c.bodyRows, c.factKnown, c.deadKnown = nil, nil, false, false
+		c.factReader, c.resolver, c.bodyRows, c.deadKnown = factReader{}, nil, nil, false
 		if interrupted(err) {
 			stopped = err
 			break
@@ -201,23 +202,28 @@ func (c *checker) pointerOrNone(self plan.Hash) (pointer, error) {
 
 // checkFacts goes from a version to the containers of its entries.
 func (c *checker) checkFacts(rid uint64, self plan.Hash) error {
-	raw, found, err := get(c.r, factsKey(rid))
-	if err != nil {
+	f, err := c.factsOf(rid)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !found {
-		c.report.Add(partFacts, "row %d: it has no facts", rid)
+	case f == nil:
+		c.report.Add(partFacts, "row %d: it has no facts that can be read", rid)
 		c.mends.fact(rid, self)
 		return nil
-	}
-	if of, err := facts(raw).self(); err != nil || of != self {
-		c.report.Add(partFacts, "row %d: its facts are not those of its resource", rid)
-		c.mends.fact(rid, self)
-		return nil
+	case f.loose != nil:
+		if of, err := f.loose.self(); err != nil || of != self {
+			c.report.Add(partFacts, "row %d: its facts are not those of its resource", rid)
+			c.mends.fact(rid, self)
+			return nil
+		}
 	}
 	var failed error
-	err = facts(raw).each(func(param plan.Param, value []byte) bool {
-		failed = c.checkIn(partIndex, rid, indexPrefix(param, value))
+	err = f.each(nil, func(param plan.Param, value []byte, whole bool) bool {
+		if whole {
+			failed = c.checkIn(partIndex, rid, indexPrefix(param, value))
+		} else {
+			failed = c.checkCut(rid, param, value)
+		}
 		return failed == nil
 	})
 	if err != nil {
@@ -225,6 +231,26 @@ func (c *checker) checkFacts(rid uint64, self plan.Hash) error {
 		c.mends.fact(rid, self)
 	}
 	return failed
+}
+
+// factsOf reads facts; nil when there are none, or none in a right form.
+func (c *checker) factsOf(rid uint64) (*factRow, error) {
+	f, err := c.facts(rid)
+	if damaged(err) {
+		return nil, nil
+	}
+	return f, err
+}
+
+// checkCut looks whether exactly one container that an entry may mean has a row.
+// One that is lost cannot be made of what is left of the value in the sheet.
+func (c *checker) checkCut(rid uint64, param plan.Param, known []byte) error {
+	n := 0
+	err := c.resolve(rid, param, known, func([]byte) { n++ })
+	if err == nil && n != 1 {
+		c.report.Add(partIndex, "row %d: of an entry of %08x there are %d containers that have it: only a reindex of its resource mends that", rid, uint32(param), n)
+	}
+	return err
 }
 
 // checkIn looks for a row in the container of a prefix.
@@ -252,9 +278,8 @@ func named(key []byte) string {
 }
 
 func containerHas(container []byte, ord uint16) (bool, error) {
-	var s set
-	err := s.load(container)
-	return err == nil && s.n > 0 && s.has(ord), err
+	in, err := set{ords: []uint16{ord}, n: 1}.narrow(container, false)
+	return in.n > 0, err
 }
 
 // resource tells of a problem that is mended by writing again all that leads to
@@ -366,12 +391,15 @@ func (c *checker) checkSuccessors() error {
 	})
 }
 
-// checkFactRows goes from facts to rows.
+// checkFactRows goes from loose facts to rows.
 func (c *checker) checkFactRows() error {
-	return c.each(spaceFacts, func(key, _ []byte) error {
+	return c.each(spaceFacts, func(key, value []byte) error {
 		rid, err := keyRID(key)
 		if err != nil {
 			c.stray(partFacts, key, "a key of %d bytes", len(key))
+			return nil
+		}
+		if facts(value).none() {
 			return nil
 		}
 		h, err := c.headerOf(rid)
@@ -380,6 +408,47 @@ func (c *checker) checkFactRows() error {
 		}
 		return err
 	})
+}
+
+// checkSheets goes from sheets to rows.
+func (c *checker) checkSheets() error {
+	next := uint64(0) // behind the sheet before
+	return c.each(spaceSheet, func(key, value []byte) error {
+		last, err := keyRID(key)
+		if err != nil {
+			c.stray(partSheet, key, "a key of %d bytes", len(key))
+			return nil
+		}
+		s, err := parseSheet(last, value)
+		if err != nil || s.first < next {
+			c.stray(partSheet, key, "the sheet up to row %d begins before row %d (%v)", last, next, err)
+			return nil
+		}
+		next = last + 1
+		for rid := s.first; rid <= last; rid++ {
+			if err := c.checkInSheet(&s, rid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// checkInSheet looks whether a row of a sheet is a version with a body.
+func (c *checker) checkInSheet(s *sheet, rid uint64) error {
+	if !s.has(rid) {
+		return nil
+	}
+	h, err := c.headerOf(rid)
+	if err != nil || h != nil && !h.purge && !h.deleted {
+		return err
+	}
+	loose, err := c.looseFacts(rid)
+	if err == nil && !loose.none() {
+		c.report.Add(partSheet, "row %d, which is in the sheet up to row %d, is no version with a body", rid, s.last)
+		c.mends.bare(rid)
+	}
+	return err
 }
 
 // checkIndex goes from containers to the rows in them.
@@ -393,14 +462,18 @@ func (c *checker) checkIndex() error {
 		if err != nil {
 			return false, nil //nolint:nilerr // a stray key
 		}
-		f, err := c.facts(rid)
-		if err != nil || f == nil {
+		f, err := c.factsOf(rid)
+		if err != nil {
+			return false, err
+		}
+		if f == nil {
 			// Facts that a version lost are rebuilt from here: see checkFacts.
-			return c.mends.rebuilds(rid), err
+			h, err := c.headerOf(rid)
+			return h != nil && !h.purge && !h.deleted, err
 		}
 		has := false
-		err = f.each(func(p plan.Param, v []byte) bool {
-			has = has || p == param && bytes.Equal(v, value)
+		err = f.each(func(p plan.Param) bool { return p == param }, func(_ plan.Param, known []byte, whole bool) bool {
+			has = sameEntry(known, whole, value)
 			return !has
 		})
 		return has || err != nil && c.mends.rebuilds(rid), nil
@@ -489,7 +562,7 @@ func (c *checker) checkUnknown() error {
 		return err
 	}
 	c.iters = append(c.iters, it)
-	known := []byte{spaceBody, spacePointer, spaceHistory, spaceIndex, spaceDead, spaceSuccessor, spaceType, spaceFacts, spaceMeta}
+	known := []byte{spaceBody, spacePointer, spaceHistory, spaceIndex, spaceDead, spaceSuccessor, spaceType, spaceFacts, spaceSheet, spaceMeta}
 	for it.First(); it.Valid(); {
 		space := it.Key()[0]
 		if bytes.IndexByte(known, space) < 0 {

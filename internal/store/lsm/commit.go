@@ -148,7 +148,7 @@ func (s *Store) foresee(ctx context.Context, changes []change) error {
 				continue
 			}
 			at := s.published.take()
-			found, err := s.firstMatches(ctx, &reader{store: s, r: at.Snapshot, w: at.rid, live: true}, c.around)
+			found, err := s.firstMatches(ctx, &reader{store: s, r: at.Snapshot, w: at.rid, live: true, loose: at.loose}, c.around)
 			s.published.drop(at)
 			if err != nil {
 				return err

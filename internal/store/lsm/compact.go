@@ -20,8 +20,12 @@ func (s *Store) Compact(ctx context.Context) error {
 	return s.compact(ctx, op)
 }
 
-// compact writes what is in memory into tables and puts all tables together.
+// compact makes sheets of loose facts, writes what is in memory into tables and
+// puts all tables together.
 func (s *Store) compact(ctx context.Context, op string) error {
+	if err := s.sealFacts(ctx); err != nil {
+		return err
+	}
 	if err := errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)); err != nil {
 		return wrapDisk(op, errors.Join(ended(ctx, op), err))
 	}

@@ -5,17 +5,25 @@ import (
 	"iter"
 	"math/bits"
 	"slices"
+	"sync"
 )
 
 // A container is a set of rows of one block, each as its ord: the row number's
-// low bits. On disk it has one of two forms; the first byte says which, and
+// low bits. On disk it has one of three forms; the first byte says which, and
 // leaves room for others (runs).
 //
 //	00 ord:2 …              little-endian, ascending, 1 to 4096 of them
 //	01 count-1:2 word:8 …   little-endian, 1024 words: bit o&63 of word o>>6
+//	02 count step …         uvarints; the first step is the first ord, others the
+//	                        distance to the ord before, less one; 1 to 4096
 const (
 	formArray  = 0x00
 	formBitmap = 0x01
+	formSteps  = 0x02
+
+	// stepsFrom is from how many ords on an array is written in steps, where that
+	// is shorter: a few ords are not worth it.
+	stepsFrom = 8
 
 	// maxArray is where a bitmap becomes the smaller form.
 	maxArray = 4096
@@ -35,17 +43,78 @@ func countContainer(c []byte) (int, error) {
 		return len(c) / 2, nil
 	case c[0] == formBitmap && len(c) == bitmapSize:
 		return int(binary.LittleEndian.Uint16(c[1:])) + 1, nil
+	case c[0] == formSteps:
+		if n, size := binary.Uvarint(c[1:]); size > 0 && 0 < n && n <= maxArray && n < uint64(len(c)) {
+			return int(n), nil
+		}
 	}
-	return 0, corrupt("a container has a wrong form")
+	return 0, badContainer()
+}
+
+func badContainer() error { return corrupt("a container has a wrong form") }
+
+// readOrds decodes the n ords of a container that is no bitmap into room.
+func readOrds(room []uint16, c []byte, n int) ([]uint16, error) {
+	ords := slices.Grow(room[:0], n)[:n]
+	if c[0] == formArray {
+		for i := range ords {
+			ords[i] = binary.LittleEndian.Uint16(c[1+2*i:])
+		}
+		return ords, nil
+	}
+	at, next := 2, uint(0)
+	if n >= 1<<7 {
+		at = 3
+	}
+	for i := range ords {
+		if at >= len(c) {
+			return nil, badContainer()
+		}
+		step := uint(c[at])
+		if at++; step >= 1<<7 {
+			rest, size := binary.Uvarint(c[at:])
+			if size <= 0 || rest > 1<<16 {
+				return nil, badContainer()
+			}
+			at, step = at+size, step&(1<<7-1)|uint(rest)<<7
+		}
+		if next += step; next > 1<<16-1 {
+			return nil, badContainer()
+		}
+		ords[i] = uint16(next)
+		next++
+	}
+	if at != len(c) {
+		return nil, badContainer()
+	}
+	return ords, nil
 }
 
 // appendArray encodes ascending ords, at most maxArray.
 func appendArray(dst []byte, ords []uint16) []byte {
+	if len(ords) >= stepsFrom {
+		if steps, ok := appendSteps(dst, ords); ok {
+			return steps
+		}
+	}
 	dst = append(slices.Grow(dst, 1+2*len(ords)), formArray)
 	for _, o := range ords {
 		dst = binary.LittleEndian.AppendUint16(dst, o)
 	}
 	return dst
+}
+
+// appendSteps encodes ascending ords in steps, if that is shorter than an array.
+func appendSteps(dst []byte, ords []uint16) ([]byte, bool) {
+	most := len(dst) + 1 + 2*len(ords)
+	dst = append(slices.Grow(dst, 2*len(ords)), formSteps)
+	dst = binary.AppendUvarint(dst, uint64(len(ords)))
+	next := uint16(0)
+	for _, o := range ords {
+		dst = binary.AppendUvarint(dst, uint64(o-next))
+		next = o + 1
+	}
+	return dst, len(dst) < most
 }
 
 // appendBitmap encodes a bitmap of n > 0 ords.
@@ -88,12 +157,12 @@ func (s *set) load(c []byte) error {
 		return err
 	}
 	s.n = n
-	if c[0] == formArray {
-		s.bits, s.ords = nil, slices.Grow(s.ords[:0], n)[:n]
-		for i := range s.ords {
-			s.ords[i] = binary.LittleEndian.Uint16(c[1+2*i:])
+	if c[0] != formBitmap {
+		s.bits = nil
+		if s.ords, err = readOrds(s.ords, c, n); err != nil {
+			s.n = 0
 		}
-		return nil
+		return err
 	}
 	if s.bits == nil {
 		s.bits = new(bitmap)
@@ -194,12 +263,22 @@ func (s set) narrow(c []byte, out bool) (set, error) {
 		return s.narrowWords(c[3:], out), nil
 	case c[0] == formBitmap:
 		return s.filter(func(o uint16) bool { return c[3+int(o>>3)]>>(o&7)&1 == 1 }, out), nil
-	case s.bits != nil:
-		return s.narrowByArray(c[1:], n, out), nil
-	default:
+	case c[0] == formArray && s.bits == nil:
 		return s.narrowSorted(func(i int) uint16 { return binary.LittleEndian.Uint16(c[1+2*i:]) }, n, out), nil
 	}
+	room := ordRooms.Get().(*[]uint16)
+	defer ordRooms.Put(room)
+	if *room, err = readOrds(*room, c, n); err != nil {
+		return set{}, err
+	}
+	if s.bits != nil {
+		return s.narrowByOrds(*room, out), nil
+	}
+	return s.narrowSorted(func(i int) uint16 { return (*room)[i] }, n, out), nil
 }
+
+// ordRooms holds room to decode containers in.
+var ordRooms = sync.Pool{New: func() any { return new([]uint16) }}
 
 func (s set) narrowWords(c []byte, out bool) set {
 	n := 0
@@ -215,19 +294,18 @@ func (s set) narrowWords(c []byte, out bool) set {
 	return s
 }
 
-// narrowByArray narrows a bitmap by an encoded array.
-func (s set) narrowByArray(c []byte, n int, out bool) set {
+// narrowByOrds narrows a bitmap by ascending ords.
+func (s set) narrowByOrds(ords []uint16, out bool) set {
 	if out {
-		for i := range n {
-			o := binary.LittleEndian.Uint16(c[2*i:])
+		for _, o := range ords {
 			s.n -= int(s.bits[o>>6] >> (o & 63) & 1)
 			s.bits[o>>6] &^= 1 << (o & 63)
 		}
 		return s
 	}
-	kept := make([]uint16, 0, min(n, s.n))
-	for i := range n {
-		if o := binary.LittleEndian.Uint16(c[2*i:]); s.has(o) {
+	kept := make([]uint16, 0, min(len(ords), s.n))
+	for _, o := range ords {
+		if s.has(o) {
 			kept = append(kept, o)
 		}
 	}
@@ -290,20 +368,9 @@ func (s set) narrowSet(t set, out bool) set {
 		return s.narrowSorted(func(i int) uint16 { return t.ords[i] }, t.n, out)
 	case s.bits == nil:
 		return s.filter(t.has, out)
-	case out:
-		for _, o := range t.ords[:t.n] {
-			s.n -= int(s.bits[o>>6] >> (o & 63) & 1)
-			s.bits[o>>6] &^= 1 << (o & 63)
-		}
-		return s
+	default:
+		return s.narrowByOrds(t.ords[:t.n], out)
 	}
-	kept := make([]uint16, 0, min(s.n, t.n))
-	for _, o := range t.ords[:t.n] {
-		if s.has(o) {
-			kept = append(kept, o)
-		}
-	}
-	return set{ords: kept, n: len(kept)}
 }
 
 // span keeps the ords from low to high, high excluded.
@@ -369,9 +436,13 @@ func (g *gather) merge(c []byte) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	if c[0] == formArray {
-		g.mergeArray(c[1:], n)
-		return nil
+	if c[0] != formBitmap {
+		room := ordRooms.Get().(*[]uint16)
+		defer ordRooms.Put(room)
+		if *room, err = readOrds(*room, c, n); err == nil {
+			g.mergeOrds(*room)
+		}
+		return err
 	}
 	g.toBits()
 	for i := range g.bits {
@@ -380,22 +451,19 @@ func (g *gather) merge(c []byte) error {
 	return nil
 }
 
-func (g *gather) mergeArray(c []byte, n int) {
-	if g.bits == nil && len(g.ords)+n > maxArray {
+// mergeOrds adds ascending ords, one at least.
+func (g *gather) mergeOrds(ords []uint16) {
+	if g.bits == nil && len(g.ords)+len(ords) > maxArray {
 		g.toBits()
 	}
 	if g.bits != nil {
-		for i := range n {
-			o := binary.LittleEndian.Uint16(c[2*i:])
+		for _, o := range ords {
 			g.bits[o>>6] |= 1 << (o & 63)
 		}
 		return
 	}
-	g.jumbled = g.jumbled || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= binary.LittleEndian.Uint16(c)
-	g.ords = slices.Grow(g.ords, n)
-	for i := range n {
-		g.ords = append(g.ords, binary.LittleEndian.Uint16(c[2*i:]))
-	}
+	g.jumbled = g.jumbled || len(g.ords) > 0 && g.ords[len(g.ords)-1] >= ords[0]
+	g.ords = append(g.ords, ords...)
 }
 
 // size is how many ords were gathered, those added twice counted twice or once.

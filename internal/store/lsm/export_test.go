@@ -11,7 +11,7 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2, ingestFrom: 3, importOps: 20}
+	e.tuning = tuning{scanProbe: 2, joinProbe: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, sheetRows: 5, cutFrom: 1, cutSpare: 1}
 }
 
 // Settle writes everything into tables and compacts them.
@@ -22,7 +22,7 @@ func (s *Store) Settle(ctx context.Context) error {
 // SpaceBytes tells for each keyspace how many bytes a resource takes in tables.
 func (s *Store) SpaceBytes(resources int) map[string]uint64 {
 	sizes := map[string]uint64{}
-	for space := byte(spaceBody); space <= spaceFacts; space++ {
+	for space := byte(spaceBody); space <= spaceSheet; space++ {
 		if n, err := s.db.EstimateDiskUsage([]byte{space}, []byte{space + 1}); err == nil {
 			sizes[fmt.Sprintf("%02x", space)] = n / uint64(resources)
 		}
@@ -64,4 +64,21 @@ func (e *Engine) Only() *Store {
 func (s *Store) Deletions() (int, error) {
 	around, err := s.deletions()
 	return len(around), err
+}
+
+// SealAround makes a sheet of what is loose, and calls meanwhile before the
+// sequencer gets it; changed: it was refused, as facts changed.
+func (s *Store) SealAround(ctx context.Context, meanwhile func()) (changed bool, err error) {
+	s.sealer.mu.Lock()
+	defer s.sealer.mu.Unlock()
+	made, err := s.sealer.next(ctx, true)
+	if err != nil {
+		return false, err
+	}
+	meanwhile()
+	_, err = s.sequencer.submit(ctx, &request{seal: made})
+	if errors.Is(err, errChanged) {
+		return true, nil
+	}
+	return false, err
 }

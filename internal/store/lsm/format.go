@@ -17,11 +17,13 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// formatNumber is the format that this program writes; it reads it and every
-// one before.
+// formatNumber is the format that this program writes. It reads every one before,
+// and raises a store's number when it opens it: what it finds stays true, and is
+// written anew little by little.
 //
 //	1  first
-const formatNumber = 1
+//	2  facts in sheets; loose ones (all that format 1 had) become sheets
+const formatNumber = 2
 
 // formatText begins the FORMAT file, before the number.
 const formatText = "tarn-lsm "
@@ -29,6 +31,7 @@ const formatText = "tarn-lsm "
 // The names inside a store's folder.
 const (
 	formatName     = "FORMAT"
+	raisedName     = "FORMAT.new" // before it is renamed
 	constantsName  = "STORE"
 	databaseName   = "db"
 	quarantineName = "QUARANTINE"
@@ -129,7 +132,7 @@ func (d storeDir) create(key seal.DataKey, c constants) error {
 	if err := writeFile(sealed, making.join(constantsName), text); err != nil {
 		return err
 	}
-	if err := writeFile(d.fs, making.join(formatName), []byte(formatText+strconv.Itoa(formatNumber)+"\n")); err != nil {
+	if err := writeFile(d.fs, making.join(formatName), formatFile()); err != nil {
 		return err
 	}
 	if err := syncDir(d.fs, making.path); err != nil {
@@ -167,7 +170,7 @@ func (d storeDir) drop() error {
 // readConstants checks the format and reads STORE; another key is
 // fault.Forbidden, a newer format fault.Unavailable.
 func (d storeDir) readConstants(key seal.DataKey) (constants, error) {
-	if err := d.checkFormat(); err != nil {
+	if _, err := d.format(); err != nil {
 		return constants{}, err
 	}
 	sealed := seal.NewFS(d.fs, key)
@@ -187,25 +190,44 @@ func readConstantsFile(sealed *seal.FS, d storeDir) (constants, error) {
 	return c, nil
 }
 
-func (d storeDir) checkFormat() error {
+// format reads the number of the format; one that is not known is an error.
+func (d storeDir) format() (int, error) {
 	text, err := readFile(d.fs, d.join(formatName))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	number, ok := strings.CutPrefix(strings.TrimSpace(string(text)), formatText)
 	format, err := strconv.Atoi(number)
 	if !ok || err != nil || format < 1 {
-		return corrupt("the FORMAT file has a wrong form")
+		return 0, corrupt("the FORMAT file has a wrong form")
 	}
 	if format > formatNumber {
-		return &fault.Error{
+		return 0, &fault.Error{
 			Kind: fault.Unavailable, Op: "lsm.Open",
 			Detail: fmt.Sprintf("the store has format %d, and this version knows formats up to %d", format, formatNumber),
 			Hint:   "use a newer version of the program",
 		}
 	}
-	return nil
+	return format, nil
 }
+
+// raiseFormat gives a store the number of the format that is written from now
+// on: before anything of it is.
+func (d storeDir) raiseFormat() error {
+	format, err := d.format()
+	if err != nil || format == formatNumber {
+		return err
+	}
+	if err := writeFile(d.fs, d.join(raisedName), formatFile()); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(d.join(raisedName), d.join(formatName)); err != nil {
+		return err
+	}
+	return syncDir(d.fs, d.path)
+}
+
+func formatFile() []byte { return []byte(formatText + strconv.Itoa(formatNumber) + "\n") }
 
 // writeFile writes a small file and syncs it, not its folder.
 func writeFile(fs vfs.FS, name string, content []byte) (err error) {

@@ -18,7 +18,11 @@ import (
 // sample is never written again, as stores like it lie on disks.
 var makeGolden = flag.Bool("make-golden", false, "write testdata/format-N for the present format, if it is not there")
 
-const goldenDir = "testdata/format-1"
+// goldens are the samples: of the first format, and of each one after it.
+var goldens = []string{"testdata/format-1", goldenDir}
+
+// goldenDir is the sample of the present format.
+const goldenDir = "testdata/format-2"
 
 // goldenMoment is the moment after the first commit of the sample.
 const goldenMoment = store.Moment("lsm1-1-2")
@@ -53,7 +57,15 @@ func writeGolden(t *testing.T) {
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Scrub(t.Context()); err != nil { // into tables
+	var more []store.Op // for a sheet that cuts
+	for i := range 20 {
+		more = append(more, put(patient(fmt.Sprint("long", i)), "{}", longName(i)))
+	}
+	commit(t, s, more...)
+	if err := s.Scrub(t.Context()); err != nil { // into tables, facts into a sheet
+		t.Fatal(err)
+	}
+	if _, err := s.Reindex(t.Context(), []store.Reentry{{Key: patient("a"), Version: 2, Entries: []plan.Entry{name("anne")}}}); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, s, put(patient("d"), `{"n":4}`, name("in the log"))) // into the log
@@ -70,8 +82,14 @@ func TestGoldenStoreOpens(t *testing.T) {
 	if _, err := os.Stat(goldenDir); os.IsNotExist(err) && *makeGolden {
 		writeGolden(t)
 	}
+	for _, dir := range goldens {
+		t.Run(dir, func(t *testing.T) { testGolden(t, dir) })
+	}
+}
+
+func testGolden(t *testing.T, dir string) {
 	root := t.TempDir()
-	if err := os.CopyFS(root, os.DirFS(goldenDir)); err != nil {
+	if err := os.CopyFS(root, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	s := opened(t, engine(t, lsm.Options{Root: root}))
@@ -118,4 +136,15 @@ func TestGoldenStoreOpens(t *testing.T) {
 		t.Errorf("the cursor stands at %q, %v", p.Cursor(), err)
 	}
 	commit(t, s, put(patient("e"), `{}`))
+	if dir != goldenDir {
+		return
+	}
+	if n := count(t, s, plan.Range{Param: 8, Low: longName(5).Value, High: longName(15).Value}); n != 10 {
+		t.Errorf("%d in a range of what is cut, want 10", n)
+	}
+	commit(t, s, store.Op{Kind: store.Purge, Key: patient("long7")})
+	if n := count(t, s, plan.Term{Param: 8, Value: longName(7).Value}); n != 0 {
+		t.Errorf("%d of what was purged now", n)
+	}
+	mustCheck(t, s)
 }

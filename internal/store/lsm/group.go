@@ -51,6 +51,9 @@ func (g *group) commit(r *request) ([]store.Outcome, error) {
 	if q.broken != nil {
 		return nil, q.broken
 	}
+	if r.seal != nil {
+		return nil, g.seal(r.seal)
+	}
 	if err := q.floor.check(); err != nil && !onlyFrees(r) {
 		return nil, err
 	}
@@ -179,7 +182,7 @@ func (g *group) ask(ctx context.Context, c *condition) error {
 		return err
 	}
 	s := g.q.store
-	found, err := s.firstMatches(ctx, &reader{store: s, r: s.db, w: g.q.next.rid, live: true}, c.around)
+	found, err := s.firstMatches(ctx, &reader{store: s, r: s.db, w: g.q.next.rid, live: true, loose: g.q.next.loose}, c.around)
 	if err != nil {
 		return err
 	}
@@ -277,6 +280,10 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 
 func (g *group) writeMeta(edit metaEdit) {
 	g.wrote = true
+	switch edit.key[0] {
+	case spaceFacts, spaceSheet:
+		g.q.next.loosened(0) // where it is does not matter for what happens so seldom
+	}
 	if edit.value == nil {
 		must(g.batch.Delete(edit.key, nil))
 		return
@@ -326,6 +333,7 @@ func (c *commitWriter) change(ch *change, p *purge) store.Outcome {
 			Created: ch.kind == store.Put && !current.alive(), Changed: true,
 		}
 	case ch.kind == store.Purge && p != nil:
+		c.q.next.edits++ // a sheet under way may hold its facts
 		c.purge(ch)
 		return store.Outcome{Changed: true}
 	case ch.kind == store.Purge || !current.found:

@@ -226,9 +226,15 @@ func (p *part) Flush(ctx context.Context) error {
 func (p *part) commit(ctx context.Context) error {
 	r := &request{imports: true, meta: []metaEdit{{key: p.key, value: keptCursor(p.cursor)}}}
 	if len(p.piece.changes) < p.of.store.tuning.ingestFrom {
-		r.changes = p.piece.withPrefixes()
+		changes, err := p.piece.withPrefixes()
+		if err != nil {
+			return err
+		}
+		r.changes = changes
 	} else {
-		p.piece.order()
+		if err := p.piece.order(&p.of.store.tuning); err != nil {
+			return err
+		}
 		r.piece = p.piece
 	}
 	// Whether it was carried out must be known here, or the same puts could be

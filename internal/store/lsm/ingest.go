@@ -26,7 +26,7 @@ import (
 //	rows      01         at the end of its keyspace: never compacted again
 //	pointers  02 03
 //	index     04 to 08
-//	facts     09         at the end of its keyspace
+//	sheets    0a         at the end of its keyspace
 //	meta      0f         the cursor
 //
 // The sequencer does all of it, while nothing else is committed: so the rows get
@@ -78,6 +78,9 @@ func (q *sequencer) ingest(r *request) error {
 		q.fail(err)
 		return q.broken
 	}
+	if q.next.loose == q.next.rid { // all is in sheets, and so is the piece
+		q.next.loose += n
+	}
 	q.next.rid += n
 	q.next.commit, q.next.last = b.number, now
 	q.floor.written += b.written
@@ -85,6 +88,7 @@ func (q *sequencer) ingest(r *request) error {
 		q.types[r.piece.changes[i].key.Type] = b.number
 	}
 	q.store.published.publish(q.store.db, q.next)
+	q.store.sealer.notice(q.next)
 	return nil
 }
 
@@ -187,7 +191,7 @@ func (b *ingestion) write() (paths []string, err error) {
 	}
 	tables := [...]func(*table) error{
 		tableRows: b.writeRows, tablePointers: b.writePointers, tableIndex: b.writeIndex,
-		tableFacts: b.writeFacts, tableMeta: b.writeMeta,
+		tableSheets: b.writeSheets, tableMeta: b.writeMeta,
 	}
 	var all errgroup.Group
 	var mu sync.Mutex // guards b.written
@@ -216,7 +220,7 @@ func (b *ingestion) remove(paths []string) (err error) {
 	return err
 }
 
-// The levels whose options tables are written with. Rows and facts come to rest
+// The levels whose options tables are written with. Rows and sheets come to rest
 // where they are put, at the bottom; the others are soon compacted.
 const (
 	bottomLevel = 6
@@ -228,13 +232,13 @@ const (
 	tableRows = iota
 	tablePointers
 	tableIndex
-	tableFacts
+	tableSheets
 	tableMeta
 )
 
 func (b *ingestion) writerOptions(which int) sstable.WriterOptions {
 	level := topLevel
-	if which == tableRows || which == tableFacts {
+	if which == tableRows || which == tableSheets {
 		level = bottomLevel
 	}
 	o := b.opts.MakeWriterOptions(level, b.store.db.TableFormat())
@@ -242,9 +246,6 @@ func (b *ingestion) writerOptions(which int) sstable.WriterOptions {
 	if level == bottomLevel {
 		o.Compression = loadCompression()
 		o.FilterPolicy = nil // who asks for a row knows that it is there
-	}
-	if which == tableFacts {
-		o.BlockSize = factsBlockBytes
 	}
 	return o
 }
@@ -391,11 +392,10 @@ func (w *containers) add(prefix string, rows []uint32) {
 	}
 }
 
-func (b *ingestion) writeFacts(t *table) error {
-	var key []byte
-	for i := range b.piece.changes {
-		key = appendRID(append(key[:0], spaceFacts), b.first+uint64(i))
-		t.set(key, b.piece.changes[i].facts)
+// writeSheets writes what the puts are found by.
+func (b *ingestion) writeSheets(t *table) error {
+	for _, s := range b.piece.sheets {
+		t.set(sheetKey(b.first+uint64(s.end)-1), s.value)
 	}
 	return nil
 }

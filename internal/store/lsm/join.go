@@ -160,11 +160,7 @@ func (q *query) selves(of *arms) ([]plan.Hash, error) {
 	var found []plan.Hash
 	err := of.each(newest, func(b uint32, rows set) (bool, error) {
 		for _, o := range rows.all() {
-			f, err := q.facts(q.rid(b, o))
-			if err != nil {
-				return false, err
-			}
-			self, err := f.self()
+			self, _, err := q.self(q.rid(b, o))
 			if err != nil {
 				return false, err
 			}
@@ -184,11 +180,11 @@ func (q *query) references(rid uint64, params []plan.Param) (found []plan.Hash, 
 	if err != nil || f == nil {
 		return nil, err
 	}
-	err = f.each(func(param plan.Param, value []byte) bool {
-		if len(value) == hashSize && slices.Contains(params, param) {
+	wanted := func(param plan.Param) bool { return slices.Contains(params, param) }
+	err = q.eachWhole(rid, f, wanted, func(_ plan.Param, value []byte) {
+		if len(value) == hashSize {
 			found = append(found, plan.Hash(value))
 		}
-		return true
 	})
 	return found, err
 }
@@ -218,12 +214,8 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 	j.rowwise = versions
 	j.gather = func() (*listed, error) { return q.gatherTargets(n.Params, from) }
 	j.test = func(rid uint64) (bool, error) {
-		f, err := q.facts(rid)
-		if err != nil || f == nil {
-			return false, err
-		}
-		self, err := f.self()
-		if err != nil {
+		self, deleted, err := q.self(rid)
+		if err != nil || deleted {
 			return false, err
 		}
 		return q.isPointedTo(self, n.Params, from)

@@ -21,7 +21,8 @@ import (
 //	06 dead       block:4                            → container of superseded rows
 //	07 successor  rid:6                              → rid of the next version
 //	08 type       type:2 kind:1 ^block:4             → container of versions or of deletions
-//	09 facts      rid:6                              → self, entries
+//	09 facts      rid:6                              → self, entries: loose ones
+//	0a sheet      rid:6                              → entries of the rows up to this one
 //	0f meta       name                               → see meta keys below
 //
 // Persisted: docs/format/lsm-keys.md draws keys and values, and nothing here
@@ -35,6 +36,7 @@ const (
 	spaceSuccessor = 0x07
 	spaceType      = 0x08
 	spaceFacts     = 0x09
+	spaceSheet     = 0x0a
 	spaceMeta      = 0x0f
 )
 
@@ -127,7 +129,7 @@ func bodyKey(rid uint64) []byte      { return rowKey(spaceBody, rid) }
 func successorKey(rid uint64) []byte { return rowKey(spaceSuccessor, rid) }
 func factsKey(rid uint64) []byte     { return rowKey(spaceFacts, rid) }
 
-// keyRID reads the row number of a key of keyspaces 01, 07 and 09.
+// keyRID reads the row number of a key of keyspaces 01, 07, 09 and 0a.
 func keyRID(key []byte) (uint64, error) {
 	if len(key) != 1+ridSize {
 		return 0, corrupt("a row's key has a wrong length")

@@ -223,6 +223,9 @@ func (e *Engine) Open(ctx context.Context, id store.ID, key seal.DataKey) (store
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, op, err)
 	}
+	if err := dir.raiseFormat(); err != nil {
+		return nil, wrapDisk(op, err)
+	}
 	e.keepCaches()
 	s, err := e.openStore(id, dir, key, c)
 	if err != nil {

@@ -31,6 +31,7 @@ type piece struct {
 	sorted []uint32  // the numbers of the keys, in the order of the keys
 	from   []uint32  // the puts that have key k are rows[from[k]:from[k+1]], ascending
 	rows   []uint32
+	sheets []pieceSheet
 
 	arena   arena
 	scratch []byte // of a body being packed, or of a key
@@ -45,14 +46,12 @@ func (p *piece) add(s *Store, op *store.Op) {
 	var packed []byte
 	packed, c.codec, c.dict = s.bodies.packInto(&p.scratch, op.Key.Type, op.Body)
 	c.packed = p.arena.keep(packed)
-	p.scratch = appendFacts(p.scratch[:0], c.self, entries)
-	c.facts = p.arena.keep(p.scratch)
 	for _, e := range entries {
 		p.refs = append(p.refs, p.number(e))
 	}
 	p.ends = append(p.ends, uint32(len(p.refs)))
 	p.changes = append(p.changes, c)
-	p.bytes += len(c.packed) + len(c.facts)
+	p.bytes += len(c.packed) + entryBytes*len(entries)
 }
 
 // number gives the number of an entry's key.
@@ -67,9 +66,15 @@ func (p *piece) number(e plan.Entry) uint32 {
 	return n
 }
 
-// order sorts what tables will be written in the order of, once everything was
-// added.
-func (p *piece) order() {
+// pieceSheet is the sheet of some puts.
+type pieceSheet struct {
+	end   int // the first put behind them
+	value []byte
+}
+
+// order sorts what tables will be written in the order of, and writes sheets, once
+// everything was added.
+func (p *piece) order(t *tuning) error {
 	p.selves = make([]selfRow, len(p.changes))
 	for i := range p.changes {
 		p.selves[i] = selfRow{p.changes[i].self, i}
@@ -82,19 +87,116 @@ func (p *piece) order() {
 	})
 	p.sorted = p.sortedKeys()
 	p.from, p.rows = p.rowsByKey()
+	return p.writeSheets(t)
 }
 
+func (p *piece) writeSheets(t *tuning) error {
+	w, s := t.sheets(), newSheeter(p, t.sheetRows)
+	p.sheets = p.sheets[:0]
+	for {
+		end, in, err := s.next()
+		if err != nil || end == 0 {
+			return err
+		}
+		p.sheets = append(p.sheets, pieceSheet{end, w.encode(nil, in)})
+	}
+}
+
+// entryBytes is about what an entry takes in memory.
+const entryBytes = 24
+
 // withPrefixes gives the changes as a commit through the log takes them.
-func (p *piece) withPrefixes() []change {
+func (p *piece) withPrefixes() ([]change, error) {
 	begin := uint32(0)
 	for i, end := range p.ends {
-		prefixes := make([]string, 0, end-begin)
+		c := &p.changes[i]
+		c.prefixes = make([]string, 0, end-begin)
+		entries := make([]plan.Entry, 0, end-begin)
 		for _, k := range p.refs[begin:end] {
-			prefixes = append(prefixes, p.keys[k])
+			c.prefixes = append(c.prefixes, p.keys[k])
+			e, err := p.entry(k)
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, e)
 		}
-		p.changes[i].prefixes, begin = prefixes, end
+		c.facts, begin = appendFacts(nil, c.self, entries), end
 	}
-	return p.changes
+	return p.changes, nil
+}
+
+// entry gives the entry of a key.
+func (p *piece) entry(k uint32) (plan.Entry, error) {
+	key := p.keys[k]
+	value, err := unescape(nil, []byte(key[1+paramSize:len(key)-1]))
+	return plan.Entry{Param: plan.Param(binary.BigEndian.Uint32([]byte(key[1:]))), Value: value}, err
+}
+
+func newSheeter(p *piece, most int) *sheeter {
+	s := &sheeter{piece: p, most: most, rank: make([]uint32, len(p.keys)), number: make([]uint32, len(p.keys))}
+	for rank, k := range p.sorted {
+		s.rank[k] = uint32(rank)
+	}
+	return s
+}
+
+// sheeter puts the puts of an ordered piece into sheets, one after the other.
+type sheeter struct {
+	*piece
+	most   int      // rows a sheet
+	at     int      // puts that are in sheets
+	rank   []uint32 // key → place in sorted
+	number []uint32 // rank → 1 + number in the sheet under way, 0: it does not have it
+	ranks  []uint32 // of the sheet's keys
+	in     rowsOfSheet
+}
+
+// next makes the next sheet, and says which put is the first behind it; 0: there
+// is none.
+func (s *sheeter) next() (end int, in *rowsOfSheet, err error) {
+	begin, first := s.at, s.begin(s.at)
+	for s.at < len(s.ends) && s.at-begin < s.most && (s.at == begin || s.ends[s.at]-first <= maxSheetEntries) {
+		s.at++
+	}
+	if s.at == begin {
+		return 0, nil, nil
+	}
+	refs := s.refs[first:s.begin(s.at)]
+	s.ranks = s.ranks[:0]
+	for _, k := range refs {
+		if r := s.rank[k]; s.number[r] == 0 {
+			s.number[r] = 1
+			s.ranks = append(s.ranks, r)
+		}
+	}
+	slices.Sort(s.ranks)
+	s.in.keys, s.in.refs, s.in.ends = s.in.keys[:0], s.in.refs[:0], s.in.ends[:0]
+	for i, r := range s.ranks {
+		s.number[r] = uint32(i) + 1
+		e, err := s.entry(s.sorted[r])
+		if err != nil {
+			return 0, nil, err
+		}
+		s.in.keys = append(s.in.keys, e)
+	}
+	for _, k := range refs { // the entries of each put are in order already
+		s.in.refs = append(s.in.refs, s.number[s.rank[k]]-1)
+	}
+	for _, end := range s.ends[begin:s.at] {
+		s.in.ends = append(s.in.ends, int(end-first))
+	}
+	for _, r := range s.ranks {
+		s.number[r] = 0
+	}
+	return s.at, &s.in, nil
+}
+
+// begin is where the refs of a put begin.
+func (p *piece) begin(put int) uint32 {
+	if put == 0 {
+		return 0
+	}
+	return p.ends[put-1]
 }
 
 // sortedKeys lists the numbers of the keys in the order of the keys.

@@ -16,12 +16,19 @@ import (
 type purge struct {
 	deletes [][]byte
 	sets    map[string][]byte // key → container; empty: delete
+	bare    []uint64          // rows that a sheet has, and which have no facts any more
 }
 
 // planPurges reads what the purges of a commit take away. Containers are
 // rewritten, not merged into, so everything before must be applied.
-func (g *group) planPurges(changes []change) (map[int]*purge, error) {
+func (g *group) planPurges(changes []change) (_ map[int]*purge, err error) {
 	var plans map[int]*purge
+	var q *query
+	defer func() {
+		if q != nil {
+			err = q.close(err)
+		}
+	}()
 	rewritten := map[string]*set{}
 	for i := range changes {
 		if changes[i].kind != store.Purge || !g.pointers[changes[i].self].found {
@@ -32,8 +39,9 @@ func (g *group) planPurges(changes []change) (map[int]*purge, error) {
 			if err := g.settle(); err != nil {
 				return nil, err
 			}
+			q = g.query()
 		}
-		p, err := g.planPurge(changes[i].self, rewritten)
+		p, err := g.planPurge(q, changes[i].self, rewritten)
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, "lsm.Commit", err)
 		}
@@ -42,9 +50,15 @@ func (g *group) planPurges(changes []change) (map[int]*purge, error) {
 	return plans, nil
 }
 
+// query looks at everything that was applied.
+func (g *group) query() *query {
+	s := g.q.store
+	return newQuery(context.Background(), &reader{store: s, r: s.db, w: g.q.next.rid, live: true, loose: g.q.next.loose}, 0)
+}
+
 // planPurge plans the purge of one resource; rewritten are the containers that
 // purges before it in this commit rewrite.
-func (g *group) planPurge(self plan.Hash, rewritten map[string]*set) (*purge, error) {
+func (g *group) planPurge(q *query, self plan.Hash, rewritten map[string]*set) (*purge, error) {
 	s := g.q.store
 	p := &purge{sets: map[string][]byte{}, deletes: [][]byte{pointerKey(self)}}
 	rids, keys, err := s.pastRows(self)
@@ -54,7 +68,14 @@ func (g *group) planPurge(self plan.Hash, rewritten map[string]*set) (*purge, er
 	p.deletes = append(p.deletes, keys...)
 	for _, rid := range append(rids, g.pointers[self].rid) {
 		p.deletes = append(p.deletes, bodyKey(rid), factsKey(rid), successorKey(rid))
-		containers, err := s.containersOf(rid)
+		sheet, err := q.sheetOf(rid)
+		if err != nil {
+			return nil, err
+		}
+		if sheet != nil && sheet.has(rid) {
+			p.bare = append(p.bare, rid)
+		}
+		containers, err := q.containersOf(rid)
 		if err != nil {
 			return nil, err
 		}
@@ -111,31 +132,23 @@ func (s *Store) pastRows(self plan.Hash) (rids []uint64, keys [][]byte, err erro
 }
 
 // containersOf lists the keys of the containers that may hold a row.
-func (s *Store) containersOf(rid uint64) ([][]byte, error) {
-	row, found, err := get(s.db, bodyKey(rid))
+func (q *query) containersOf(rid uint64) ([][]byte, error) {
+	h, _, err := q.openRow(rid)
 	if err != nil {
 		return nil, err
 	}
-	if !found {
-		return nil, corrupt("a version has no row")
-	}
-	h, _, err := s.bodies.open(row)
-	if err != nil {
-		return nil, err
-	}
-	block := uint32(rid >> s.shift)
+	block := q.block(rid)
 	kind := byte(kindPut)
 	if h.deleted {
 		kind = kindDelete
 	}
 	keys := [][]byte{deadKey(block), appendBlock(typePrefix(h.key.Type, kind), block)}
-	raw, found, err := get(s.db, factsKey(rid))
-	if err != nil || !found {
+	f, err := q.facts(rid)
+	if err != nil || f == nil {
 		return keys, err
 	}
-	err = facts(raw).each(func(param plan.Param, value []byte) bool {
+	err = q.eachWhole(rid, f, nil, func(param plan.Param, value []byte) {
 		keys = append(keys, appendBlock(indexPrefix(param, value), block))
-		return true
 	})
 	return keys, err
 }
@@ -144,6 +157,10 @@ func (s *Store) containersOf(rid uint64) ([][]byte, error) {
 func (c *commitWriter) takeAway(p *purge) {
 	for _, key := range p.deletes {
 		must(c.batch.Delete(key, nil))
+	}
+	for _, rid := range p.bare {
+		must(c.batch.Set(factsKey(rid), []byte{noFacts}, nil))
+		c.q.next.loosened(rid)
 	}
 	for key, container := range p.sets {
 		if container == nil {

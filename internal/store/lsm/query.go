@@ -21,10 +21,9 @@ type query struct {
 	ticks  int
 	iters  []*pebble.Iterator
 
-	factRows, bodyRows *rows
-	factRow            uint64 // of fact
-	fact               facts
-	factKnown          bool
+	bodyRows   *rows
+	factReader factReader
+	resolver   *pebble.Iterator
 
 	deadBlock uint32 // of deadRows
 	deadRows  []byte
@@ -106,26 +105,6 @@ func (q *query) newestBlock() (b uint32, ok bool) {
 	return q.block(q.w - 1), true
 }
 
-// facts reads what a version is found by; nil for deletions.
-func (q *query) facts(rid uint64) (facts, error) {
-	if err := q.look(1); err != nil {
-		return nil, err
-	}
-	if q.factKnown && q.factRow == rid {
-		return q.fact, nil
-	}
-	if q.factRows == nil {
-		it, err := q.iter([]byte{spaceFacts}, []byte{spaceFacts + 1})
-		if err != nil {
-			return nil, err
-		}
-		q.factRows = &rows{spaceFacts, it}
-	}
-	fact, err := q.factRows.get(rid)
-	q.factRow, q.fact, q.factKnown = rid, fact, err == nil
-	return fact, err
-}
-
 // header reads a row's header.
 func (q *query) header(rid uint64) (header, error) {
 	if err := q.look(1); err != nil {
@@ -137,21 +116,41 @@ func (q *query) header(rid uint64) (header, error) {
 
 // openRow reads a row; packed is valid until it is asked for another.
 func (q *query) openRow(rid uint64) (h header, packed []byte, err error) {
-	if q.bodyRows == nil {
-		it, err := q.iter([]byte{spaceBody}, []byte{spaceBody + 1})
-		if err != nil {
-			return header{}, nil, err
-		}
-		q.bodyRows = &rows{spaceBody, it}
-	}
-	row, err := q.bodyRows.get(rid)
+	row, err := q.rawRow(rid)
 	if err != nil {
 		return header{}, nil, err
 	}
-	if row == nil {
-		return header{}, nil, corrupt("a version has no row")
-	}
 	return q.store.bodies.open(row)
+}
+
+func (q *query) rawRow(rid uint64) (row []byte, err error) {
+	if q.bodyRows == nil {
+		it, err := q.iter([]byte{spaceBody}, []byte{spaceBody + 1})
+		if err != nil {
+			return nil, err
+		}
+		q.bodyRows = &rows{spaceBody, it}
+	}
+	if row, err = q.bodyRows.get(rid); err == nil && row == nil {
+		err = corrupt("a version has no row")
+	}
+	return row, err
+}
+
+// self gives the hash of a row's resource; deleted: it is a deletion.
+func (q *query) self(rid uint64) (self plan.Hash, deleted bool, err error) {
+	if err := q.look(1); err != nil {
+		return plan.Hash{}, false, err
+	}
+	row, err := q.rawRow(rid)
+	if err != nil {
+		return plan.Hash{}, false, err
+	}
+	h, _, err := parseHeader(row)
+	if err != nil {
+		return plan.Hash{}, false, err
+	}
+	return q.store.hash.Self(h.key), h.deleted, nil
 }
 
 // dead gives the container of superseded rows of a block, valid until it is

@@ -17,6 +17,8 @@ type reader struct {
 	// live: r holds the rows before w and nothing newer, so that pointers and
 	// dead rows are those of the moment.
 	live bool
+	// loose: rows before this one have no loose facts.
+	loose uint64
 }
 
 // pointer gives the version of a resource that is current at the moment.

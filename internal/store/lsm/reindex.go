@@ -5,7 +5,6 @@ import (
 	"context"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
-	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
@@ -60,7 +59,7 @@ type restate struct {
 
 // planReindex reads what a Reindex changes. Containers and facts are read from
 // the database, so everything before must be applied.
-func (g *group) planReindex(reentries []reentry) (*restating, error) {
+func (g *group) planReindex(reentries []reentry) (_ *restating, err error) {
 	if len(reentries) == 0 {
 		return nil, nil
 	}
@@ -69,6 +68,8 @@ func (g *group) planReindex(reentries []reentry) (*restating, error) {
 	}
 	p := &restating{gone: purge{sets: map[string][]byte{}}, rows: make([]restate, len(reentries)), outcomes: make([]store.Outcome, len(reentries))}
 	rewritten := map[string]*set{}
+	q := g.query()
+	defer func() { err = q.close(err) }()
 	for i := range reentries {
 		e := &reentries[i]
 		current, err := g.pointerOf(e.self)
@@ -80,7 +81,7 @@ func (g *group) planReindex(reentries []reentry) (*restating, error) {
 		}
 		p.outcomes[i] = store.Outcome{Version: current.version, Updated: fromMillis(current.updated), Changed: true}
 		p.rows[i] = restate{rid: current.rid, facts: e.facts}
-		if err := g.planReentry(p, &p.rows[i], e, rewritten); err != nil {
+		if err := g.planReentry(q, p, &p.rows[i], e, rewritten); err != nil {
 			return nil, fault.Wrap(fault.Internal, "lsm.Reindex", err)
 		}
 	}
@@ -88,13 +89,13 @@ func (g *group) planReindex(reentries []reentry) (*restating, error) {
 }
 
 // planReentry compares the entries that a row has with those it shall have.
-func (g *group) planReentry(p *restating, row *restate, e *reentry, rewritten map[string]*set) error {
+func (g *group) planReentry(q *query, p *restating, row *restate, e *reentry, rewritten map[string]*set) error {
 	s := g.q.store
-	raw, _, err := get(s.db, factsKey(row.rid))
+	had, err := q.entries(row.rid)
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(raw, e.facts) {
+	if bytes.Equal(appendFacts(nil, e.self, had), e.facts) {
 		row.facts = nil
 		return nil
 	}
@@ -103,25 +104,22 @@ func (g *group) planReentry(p *restating, row *restate, e *reentry, rewritten ma
 		wanted[prefix] = true
 	}
 	block, ord := uint32(row.rid>>s.shift), s.ord(row.rid)
-	var failed error
-	err = facts(raw).each(func(param plan.Param, value []byte) bool {
-		prefix := indexPrefix(param, value)
+	for _, entry := range had {
+		prefix := indexPrefix(entry.Param, entry.Value)
 		if wanted[string(prefix)] {
 			delete(wanted, string(prefix)) // it has this already
-			return true
+			continue
 		}
-		failed = g.without(&p.gone, rewritten, string(appendBlock(prefix, block)), ord)
-		return failed == nil
-	})
-	if failed != nil {
-		err = failed
+		if err := g.without(&p.gone, rewritten, string(appendBlock(prefix, block)), ord); err != nil {
+			return err
+		}
 	}
 	for _, prefix := range e.prefixes {
 		if wanted[prefix] {
 			row.added = append(row.added, prefix)
 		}
 	}
-	return err
+	return nil
 }
 
 // reindex writes what planReindex found. No commit is made, so no moment comes
@@ -137,6 +135,7 @@ func (g *group) reindex(reentries []reentry, p *restating) []store.Outcome {
 			continue
 		}
 		must(g.batch.Set(factsKey(row.rid), row.facts, nil))
+		g.q.next.loosened(row.rid)
 		for _, prefix := range row.added {
 			key := string(appendBlock([]byte(prefix), uint32(row.rid>>g.q.store.shift)))
 			if grown[key] == nil {

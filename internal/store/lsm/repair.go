@@ -30,7 +30,7 @@ var _ store.Repairer = (*Store)(nil)
 
 // Repair implements store.Repairer. Versions (01) are what is true. What leads
 // to them (02, 03, 06, 07, 08) is written anew where it is wrong, and containers
-// (04) after the facts (09) of their rows. Facts that are gone are put together
+// (04) after the facts (09, 0a) of their rows. Facts that are gone are put together
 // again from the containers that have the row.
 func (s *Store) Repair(ctx context.Context) (store.Report, error) {
 	const op = "lsm.Repair"
@@ -66,13 +66,14 @@ type mends struct {
 	adds      map[string][]uint16  // container → rows that it lacks
 	drops     map[string][]uint16  // container → rows that it should not have
 	removes   map[string]bool      // keys that should not be there
+	bares     map[uint64]bool      // rows of a sheet that should not be there
 	size      int
 }
 
 func newMends() *mends {
 	return &mends{
 		resources: map[plan.Hash]bool{}, facts: map[uint64]plan.Hash{}, adds: map[string][]uint16{},
-		drops: map[string][]uint16{}, removes: map[string]bool{},
+		drops: map[string][]uint16{}, removes: map[string]bool{}, bares: map[uint64]bool{},
 	}
 }
 
@@ -115,6 +116,12 @@ func (m *mends) remove(key []byte) {
 	}
 }
 
+func (m *mends) bare(rid uint64) {
+	if m.room() {
+		m.bares[rid] = true
+	}
+}
+
 // rebuilds reports whether a row's facts are to be put together again.
 func (m *mends) rebuilds(rid uint64) bool {
 	if m == nil {
@@ -132,6 +139,9 @@ func (s *Store) mend(ctx context.Context, m *mends) (int64, error) {
 	w := mender{store: s, ctx: ctx, sets: map[string][]byte{}}
 	for key := range m.removes {
 		w.sets[key] = nil
+	}
+	for rid := range m.bares {
+		w.sets[string(factsKey(rid))] = []byte{noFacts}
 	}
 	err := errors.Join(w.mendContainers(m), w.mendFacts(m), w.mendResources(m))
 	if err != nil {
@@ -265,8 +275,12 @@ func (w *mender) eachIndex(do func(param plan.Param, value []byte, rid uint64)) 
 	})
 }
 
-func (w *mender) each(space byte, do func(key, value []byte) error) (err error) {
-	it, err := w.store.db.NewIter(&pebble.IterOptions{LowerBound: []byte{space}, UpperBound: []byte{space + 1}})
+func (w *mender) each(space byte, do func(key, value []byte) error) error {
+	return w.eachKey([]byte{space}, []byte{space + 1}, do)
+}
+
+func (w *mender) eachKey(lower, upper []byte, do func(key, value []byte) error) (err error) {
+	it, err := w.store.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}

@@ -145,18 +145,50 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 	if err != nil || f == nil {
 		return false, err
 	}
-	err = f.each(func(param plan.Param, value []byte) bool {
-		if param == s.param && s.inside(value) {
+	var failed error
+	err = f.each(s.mine, func(_ plan.Param, value []byte, whole bool) bool {
+		switch inside := s.inside(value, whole); {
+		case inside == yes:
 			met = true
+		case inside == unsure:
+			failed = s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
 		}
-		return param <= s.param && !met
+		return !met && failed == nil
 	})
+	if failed != nil {
+		err = failed
+	}
 	return met, err
 }
 
-// inside reports whether a value lies in the range and holds.
-func (s *scan) inside(value []byte) bool {
-	return bytes.Compare(value, s.low) >= 0 && (s.high == nil || bytes.Compare(value, s.high) < 0) && (s.holds == nil || s.holds(value))
+func (s *scan) mine(param plan.Param) bool { return param == s.param }
+
+// verdict is what is known of a value.
+type verdict byte
+
+const (
+	no verdict = iota
+	yes
+	unsure
+)
+
+// inside tells whether a value lies in the range and holds; value is whole, or
+// the beginning of one.
+func (s *scan) inside(value []byte, whole bool) verdict {
+	switch {
+	case bytes.Compare(value, s.low) < 0:
+		if whole || !bytes.HasPrefix(s.low, value) {
+			return no
+		}
+		return unsure
+	case s.high != nil && bytes.Compare(value, s.high) >= 0:
+		return no
+	case !whole && (s.holds != nil || bytes.HasPrefix(s.high, value)):
+		return unsure
+	case s.holds != nil && !s.holds(value):
+		return no
+	}
+	return yes
 }
 
 func (s *scan) byRow() func(rid uint64) (bool, error) {

@@ -33,6 +33,7 @@ type request struct {
 	changes []change
 	// reentries are there instead of changes: a Reindex.
 	reentries []reentry
+	seal      *sealing   // a sheet instead of changes
 	piece     *piece     // of an import, instead of changes
 	imports   bool       // it is an import's
 	meta      []metaEdit // meta keys that change with this commit
@@ -271,6 +272,7 @@ func (q *sequencer) landed(err error) {
 		return
 	}
 	q.store.published.publish(q.store.db, f.at)
+	q.store.sealer.notice(f.at)
 	q.tell(f.answers, nil)
 	if err := f.batch.Close(); err != nil {
 		q.store.log.Error("a batch was not closed", "error", err)

@@ -208,11 +208,11 @@ func (q *query) valueKey(rid uint64, s plan.Sort) (sortKey, error) {
 	if err != nil || f == nil {
 		return key, err
 	}
-	err = f.each(func(param plan.Param, value []byte) bool {
-		if slices.Contains(s.Params, param) && (key.missing || s.Desc == (bytes.Compare(value, key.value) > 0)) {
+	wanted := func(param plan.Param) bool { return slices.Contains(s.Params, param) }
+	err = q.eachWhole(rid, f, wanted, func(_ plan.Param, value []byte) {
+		if key.missing || s.Desc == (bytes.Compare(value, key.value) > 0) {
 			key.missing, key.value = false, append(key.value[:0], value...)
 		}
-		return true
 	})
 	return key, err
 }

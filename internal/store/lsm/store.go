@@ -37,6 +37,7 @@ type Store struct {
 	free   func()                // tells the engine that the store is closed
 
 	sequencer *sequencer
+	sealer    *sealer
 	published published
 	backups   sync.Mutex // held by a backup, and while the STORE file changes
 	constants constants  // guarded by backups
@@ -60,10 +61,7 @@ const (
 	dataBlockBytes = 32 << 10 // engine.md 5.1: zstd gains from 32 K over 16 K, reads lose little
 	// restBlockBytes is a block's size at the bottom, where nearly everything
 	// rests: 64 K are 8 % smaller than 32 K for rows, 13 % for facts.
-	restBlockBytes = 64 << 10
-	// factsBlockBytes is a block's size in the facts of an import's piece, another
-	// 13 %: facts are mostly read by the stretch.
-	factsBlockBytes = 128 << 10
+	restBlockBytes  = 64 << 10
 	indexBlockBytes = 256 << 10
 	bloomBits       = 10 // one false positive in a hundred
 )
@@ -100,7 +98,10 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
 		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
 	}, tables)
+	s.sealer = newSealer(s)
 	go s.sequencer.run()
+	go s.sealer.run()
+	s.sealer.notice(newest) // of what a crash left, or an older format
 	return s, nil
 }
 
@@ -198,6 +199,14 @@ type state struct {
 	rid    uint64 // of the next row
 	commit uint64 // number of the newest commit; 0: none
 	last   int64  // Updated of the newest commit, milliseconds since 1970
+	loose  uint64 // rows before this one have no loose facts
+	edits  uint64 // how often facts of rows that were there changed, since open
+}
+
+// loosened notes that a row has loose facts now, other ones than before.
+func (s *state) loosened(rid uint64) {
+	s.loose = min(s.loose, rid)
+	s.edits++
 }
 
 // readState finds where the order of commits stands: in the newest row, which
@@ -219,7 +228,9 @@ func (s *Store) readState() (newest state, err error) {
 	if err != nil {
 		return state{}, err
 	}
-	return state{rid: rid + 1, commit: h.commit, last: h.updated}, nil
+	newest = state{rid: rid + 1, commit: h.commit, last: h.updated}
+	newest.loose, err = s.firstLoose(s.db, 0, newest.rid)
+	return newest, err
 }
 
 // HashKey implements store.Store.
@@ -252,6 +263,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.sequencer.stop()
+	s.sealer.stop()
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.closed = true

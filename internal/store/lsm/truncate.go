@@ -62,9 +62,14 @@ func (s *Store) firstAfter(ms int64) (uint64, error) {
 // cut takes away the newest rows from first on, a piece of them; more says that
 // there may be others.
 func (s *Store) cut(ctx context.Context, first uint64) (more bool, err error) {
-	c := cutter{mender: mender{store: s, ctx: ctx, sets: map[string][]byte{}}, drops: map[string][]uint16{}, resources: map[plan.Hash]bool{}}
+	q := newQuery(ctx, &reader{store: s, r: s.db, w: maxRID, live: true}, 0)
+	defer func() { err = q.close(err) }()
+	c := cutter{query: q, mender: mender{store: s, ctx: ctx, sets: map[string][]byte{}}, drops: map[string][]uint16{}, resources: map[plan.Hash]bool{}}
 	low, err := c.rows(first)
 	if err != nil || len(c.sets) == 0 {
+		return false, err
+	}
+	if err := c.sheets(low); err != nil {
 		return false, err
 	}
 	for key, ords := range c.drops {
@@ -83,6 +88,7 @@ func (s *Store) cut(ctx context.Context, first uint64) (more bool, err error) {
 
 type cutter struct {
 	mender
+	query     *query
 	drops     map[string][]uint16
 	resources map[plan.Hash]bool
 }
@@ -117,7 +123,7 @@ func (c *cutter) row(rid uint64, key, row []byte) error {
 	if h.purge {
 		return nil // the resource stays purged
 	}
-	containers, err := c.store.containersOf(rid)
+	containers, err := c.query.containersOf(rid)
 	if err != nil {
 		return err
 	}
@@ -127,6 +133,32 @@ func (c *cutter) row(rid uint64, key, row []byte) error {
 	c.sets[string(factsKey(rid))], c.sets[string(successorKey(rid))] = nil, nil
 	c.resources[c.store.hash.Self(h.key)] = true
 	return nil
+}
+
+// sheets takes the rows from low on out of sheets.
+func (c *cutter) sheets(low uint64) error {
+	return c.eachKey(sheetKey(low), []byte{spaceSheet + 1}, func(key, raw []byte) error {
+		last, err := keyRID(key)
+		if err != nil {
+			return err
+		}
+		c.sets[string(key)] = nil
+		s, err := parseSheet(last, raw)
+		if err != nil || s.first >= low {
+			return err
+		}
+		b := sheetBuilder{query: c.query, numbers: map[string]uint32{}}
+		for rid := s.first; rid < low; rid++ {
+			if err := b.add(rid); err != nil {
+				return err
+			}
+			c.sets[string(factsKey(rid))] = nil
+		}
+		if b.any {
+			c.sets[string(sheetKey(low-1))] = c.store.tuning.sheets().encode(nil, b.rows())
+		}
+		return nil
+	})
 }
 
 // resource makes the newest version before row low the current one.

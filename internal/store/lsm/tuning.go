@@ -16,7 +16,15 @@ type tuning struct {
 	// ingestFrom is from how many puts on a piece of an import becomes tables at
 	// once, instead of going through the log; importOps bounds a piece.
 	ingestFrom, importOps int
+	// sheetRows is how many rows a sheet of facts has; cutFrom and cutSpare say
+	// when its values are cut (sheetWriter).
+	sheetRows, cutFrom, cutSpare int
 }
 
+func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, cutSpare: t.cutSpare} }
+
 // usualTuning was set by measurement: engine.md, 5.4.
-var usualTuning = tuning{scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 128, importOps: importOps}
+var usualTuning = tuning{
+	scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 128, importOps: importOps,
+	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
+}
