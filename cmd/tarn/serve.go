@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/arn"
+	"github.com/tarn-fhir/tarn/internal/gateway"
 )
 
 // serveCommand runs the server.
@@ -213,7 +214,9 @@ const (
 
 // run serves until ctx ends, lets requests under way finish, and closes.
 func (s *server) run(ctx context.Context, listener net.Listener, drain time.Duration) error {
-	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls}
+	web := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls,
+		ConnContext: gateway.ConnContext}
+	listener = gateway.Listener(listener)
 	served := make(chan error, 1)
 	go func() {
 		if s.tls != nil {

@@ -173,9 +173,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no randomness", http.StatusInternalServerError)
 		return
 	}
-	x := &exchange{w: &answer{ResponseWriter: w}, r: r, id: id, began: g.Clock()}
+	x := &exchange{w: &answer{ResponseWriter: w, r: r}, r: r, id: id, began: g.Clock()}
 	x.w.Header()[requestIDHeader] = []string{id}
 	secureHeaders(x.w.Header(), r)
+	defer x.w.release()
 	defer g.finish(x)
 	defer g.recovered(x)
 	switch path := rawPath(r); {
@@ -535,6 +536,8 @@ func (x *exchange) source() string {
 // answer watches what is answered.
 type answer struct {
 	http.ResponseWriter
+	r     *http.Request
+	conn  *conn // that holds what is written; nil: none does
 	code  int
 	bytes int64
 	wrote bool
@@ -549,6 +552,7 @@ func (a *answer) WriteHeader(code int) {
 
 func (a *answer) Write(b []byte) (int, error) {
 	a.wrote = true
+	a.gather(len(b))
 	n, err := a.ResponseWriter.Write(b)
 	a.bytes += int64(n)
 	return n, err

@@ -111,7 +111,7 @@ func serveBare(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 
 // serveUntil serves until the input ends, and calls ready before.
 func serveUntil(listener net.Listener, handler http.Handler, in io.Reader, ready func() error) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Hour}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, ReadTimeout: time.Hour, ConnContext: gateway.ConnContext}
 	go func() {
 		_, _ = io.Copy(io.Discard, in) // ends when the parent closes it, or ends
 		_ = server.Close()
@@ -119,7 +119,7 @@ func serveUntil(listener net.Listener, handler http.Handler, in io.Reader, ready
 	if err := ready(); err != nil {
 		return err
 	}
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(gateway.Listener(listener)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
