@@ -119,9 +119,10 @@ func (t *txn) mayWrite(w *write) (plan.Type, error) {
 func (t *txn) lookAt(ctx context.Context, w *write) (err error) {
 	switch {
 	case w.method == "PATCH":
-		if w.patch, err = t.readPatch(w.key.Type, w.operations); err == nil {
-			w.old, err = t.patchable(ctx, t.view, w.key, w.match)
+		if w.patch, err = t.readPatch(w.key.Type, w.operations); err != nil {
+			return w.placedPatch(err)
 		}
+		w.old, err = t.patchable(ctx, t.view, w.key, w.match)
 	case w.method == "DELETE" && !t.Grant.Unbounded():
 		_, shown, err := t.current(ctx, t.view, w.key, search.Delete)
 		w.nothing = !shown

@@ -182,9 +182,22 @@ func (e *entry) placed(err error) error {
 		return err
 	}
 	if e.method == "PATCH" {
-		return e.in(err)
+		return e.in(e.placedPatch(err))
 	}
 	return e.in(e.shift(f))
+}
+
+// placedPatch is a refusal of a patch with its places in the bundle: a JSON
+// Patch, which is packed in base64, has none there.
+func (e *entry) placedPatch(err error) error {
+	f := fault.From(err)
+	switch {
+	case len(f.Place) == 0:
+		return err
+	case !e.operations.FHIRPath:
+		return placeless(err)
+	}
+	return e.shift(f)
 }
 
 // start is where the entry's resource begins in the bundle.

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -91,8 +92,26 @@ func readPathOperation(n fhir.Node) (o pathOperation, err error) {
 			return o, err
 		}
 	}
-	o.path, err = fhirpath.Compile(narrative(partText(parts["path"])))
-	return o, err
+	if o.path, err = fhirpath.Compile(narrative(partText(parts["path"]))); err != nil {
+		return o, badPath(parts["path"], err)
+	}
+	return o, nil
+}
+
+// badPath says where in the patch the path stands that is none; what is told of
+// lines and columns in the path is in its text.
+func badPath(part fhir.Node, err error) error {
+	f := *fault.From(err)
+	detail := f.Message()
+	if len(f.Place) > 0 {
+		detail = f.Place[0].Detail
+		if at := f.Place[0]; at.Line > 0 {
+			detail = fmt.Sprintf("%s, in line %d, column %d of the path", detail, at.Line, at.Col)
+		}
+	}
+	line, col := part.Position()
+	f.Place = []fault.Issue{{Kind: f.Kind, Detail: detail, Expression: part.Path(), Line: line, Col: col}}
+	return &f
 }
 
 // narrative lets a path end in ".div", which FHIRPath wants in back quotes because
