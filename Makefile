@@ -2,6 +2,8 @@
 # make test   every test, with the clients they need installed below .cache
 # make check  format, vet, lint
 # make bench  how fast this machine carries the main paths
+# make differential SEED=1 N=1000000   random searches: engine, twin and oracle
+# make race   the shared parts under the race detector
 # make fuzz   every fuzz target for a while (FUZZTIME=30s each)
 
 export CGO_ENABLED ?= 0
@@ -11,7 +13,7 @@ BULKDATA := $(CACHE)/bulkdata
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
-.PHONY: build demo test check bench fuzz crash stores linearize synthea clients browser clean
+.PHONY: build demo test check bench fuzz crash stores differential race linearize synthea clients browser clean
 
 build:
 	go build -o bin/tarn ./cmd/tarn
@@ -87,6 +89,19 @@ crash: build
 # (STORES, RESOURCES): memory, open files, and how fast a cold store answers.
 stores: build
 	TARN_STORES=$${STORES:-1000} TARN_STORE_RESOURCES=$${RESOURCES:-1000} go test -count 1 -v -timeout 120m -run 'TestManyStores$$' ./test/blackbox
+
+# Random histories and searches: the embedded engine against the twin and against
+# the oracle over JSON (N searches from SEED on), and the engine against the twin by
+# plans (N/5000 histories). What differs is made small and kept as a file.
+SEED ?= 1
+N ?= 100000
+differential:
+	TARN_SEED=$(SEED) TARN_DIFFERENTIAL=$(N) go test -count 1 -timeout 0 -v -run TestDifferential ./internal/search/oracle
+	TARN_SEED=$(SEED) TARN_HISTORIES=$$(( $(N) / 5000 + 1 )) TARN_STEPS=2000 go test -count 1 -timeout 0 -v -run 'TestEngineInMemory/differential$$' ./internal/store/lsm
+
+# The parts that many goroutines share, under the race detector (needs a C compiler).
+race:
+	CGO_ENABLED=1 go test -race -short -count 1 -timeout 30m ./internal/store/... ./internal/search/... ./internal/searchparam ./internal/interaction
 
 # 64 clients race for a minute, the server killed in the middle; a checker judges
 # whether one order of all requests explains every answer.

@@ -1,3 +1,5 @@
+//go:build unix
+
 package oracle_test
 
 import (
@@ -11,9 +13,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,25 +48,24 @@ var (
 // The oracle, the twin (extraction, compilation, the plan evaluated over entries)
 // and the embedded engine answer random searches alike, over HL7's examples,
 // Synthea's patients and mixtures of both. TARN_DIFFERENTIAL is how many searches are
-// asked, TARN_SEED what they begin with.
+// asked, TARN_SEED what they begin with. Where two differ, the smallest world in
+// which they do is kept as a file of internal/search/testdata.
 func TestDifferential(t *testing.T) {
-	total := number("TARN_DIFFERENTIAL", 2500)
-	rng := rand.New(rand.NewPCG(uint64(number("TARN_SEED", 1)), 0))
+	total, seed := number("TARN_DIFFERENTIAL", 2500), number("TARN_SEED", 1)
 	pool := append(examples(t), patients(t, 400)...)
-	tally := &tally{errors: map[fault.Kind]int{}}
+	tally := &tally{errors: map[fault.Kind]int{}, name: fmt.Sprintf("found-seed-%d", seed)}
 	engine := newEngine(t)
-	for tally.asked < total && !t.Failed() {
+	for n := uint64(0); tally.asked < total && !t.Failed(); n++ {
+		rng := rand.New(rand.NewPCG(uint64(seed), n))
 		w := newWorld(t, gather(rng, pool))
-		w.stored = engine.store(t, rng, w)
+		engine.store(t, rng, w)
 		questions := oracle.NewQuestions(w.oracle, rng)
 		for range min(perWorld, total-tally.asked) {
 			w.ask(t, questions.Next(), tally)
 		}
-		if err := w.stored.Close(); err != nil {
-			t.Error(err)
-		}
+		engine.drop(t, w)
 	}
-	t.Logf("%d searches, %d found something, refused %v", tally.asked, tally.found, tally.errors)
+	t.Logf("%d searches from seed %d, %d found something, refused %v, %v of processor time", tally.asked, seed, tally.found, tally.errors, processorTime())
 	refused := 0
 	for _, n := range tally.errors {
 		refused += n
@@ -72,12 +75,22 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Round(time.Millisecond)
+}
+
 const (
 	perWorld  = 400 // searches of one world
 	worldSize = 120 // resources of one world
 )
 
 type tally struct {
+	name         string // of the file for what differs
 	asked, found int
 	errors       map[fault.Kind]int
 }
@@ -194,6 +207,8 @@ type world struct {
 	entries []memory.Candidate
 	plain   *memory.World
 	stored  store.Store
+	id      store.ID
+	moment  store.Moment // of stored, at which it is the world
 }
 
 func newWorld(t *testing.T, sources [][]byte) *world {
@@ -248,7 +263,7 @@ func (w *world) ask(t *testing.T, question string, tally *tally) {
 		tally.found++
 	}
 	if !slices.Equal(want, got) {
-		t.Errorf("%s\noracle %s\ntwin   %s\n%s", question, names(want), names(got), w.smallest(t, q, p))
+		t.Errorf("%s\noracle %s\ntwin   %s\n%s", question, names(want), names(got), w.kept(t, tally.name, question, q, p))
 	} else if stored := w.inStore(t, p); !slices.Equal(got, stored) {
 		t.Errorf("%s\ntwin   %s\nengine %s", question, names(got), names(stored))
 	}
@@ -288,8 +303,8 @@ func names(keys []plan.Key) string {
 }
 
 // smallest takes away one resource after the other, as long as the two still
-// differ, and shows what is left.
-func (w *world) smallest(t *testing.T, q *search.Query, p *plan.Plan) string {
+// differ.
+func (w *world) smallest(t *testing.T, q *search.Query, p *plan.Plan) *world {
 	t.Helper()
 	left := make([][]byte, len(w.sources))
 	for i, s := range w.sources {
@@ -301,13 +316,34 @@ func (w *world) smallest(t *testing.T, q *search.Query, p *plan.Plan) string {
 			left = fewer
 		}
 	}
+	return newWorld(t, left)
+}
+
+// kept writes the smallest world in which the two differ down, as a file that
+// TestSearches of package search runs, with the oracle's answer; it gives its text.
+func (w *world) kept(t *testing.T, name, question string, q *search.Query, p *plan.Plan) string {
+	t.Helper()
 	var b strings.Builder
-	for _, src := range left {
-		b.Write(src[:min(len(src), maxShown)])
-		b.WriteByte('\n')
+	b.WriteString("# Found by the differential test.\n")
+	small := w.smallest(t, q, p)
+	for _, s := range small.sources {
+		var line bytes.Buffer
+		if err := json.Compact(&line, s.JSON); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "load %s\n", line.String())
+	}
+	ids := []string{}
+	for _, key := range small.oracle.Find(q, now) {
+		ids = append(ids, key.ID)
+	}
+	if len(ids) == 0 {
+		ids = []string{"nothing"}
+	}
+	fmt.Fprintf(&b, "search %s → %s\n", question, strings.Join(ids, " "))
+	file := filepath.Join("..", "testdata", name+".test")
+	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		t.Errorf("cannot be kept: %v", err)
 	}
 	return b.String()
 }
-
-// maxShown bounds what is shown of a resource.
-const maxShown = 6000

@@ -288,9 +288,9 @@ func (g *Questions) uri(v value) (modifier, written string) {
 	}
 	switch g.rng.IntN(6) {
 	case 0:
-		return ":below", search.Escape(s[:1+strings.LastIndexByte(strings.TrimSuffix(s, "/"), '/')] + "/")
+		return ":below", search.Escape(s[:1+g.rng.IntN(len(s))])
 	case 1:
-		return ":above", search.Escape(s + "/more")
+		return ":above", search.Escape(s + pick(g.rng, []string{"/more", "more", ""}))
 	case 2:
 		return ":contains", search.Escape(s[g.rng.IntN(len(s)):])
 	}
