@@ -227,6 +227,13 @@ type byRow struct {
 
 func (r *byRow) next(b uint32) (uint32, bool, error) { return b, true, nil }
 
+func (r *byRow) byRow() func(rid uint64) (bool, error) { return r.test }
+
+// byBody is byRow for a test so dear that every other comes before it.
+type byBody struct{ byRow }
+
+func (r *byBody) bound() (int64, error) { return many + 1, nil }
+
 func (r *byRow) keep(b uint32, in set) (set, error) { return keepRows(r.q, r.test, b, in) }
 
 // keepRows narrows to the rows for which test holds.
@@ -245,8 +252,12 @@ func keepRows(q *query, test func(rid uint64) (bool, error), b uint32, in set) (
 
 // all is met by the rows that meet every part.
 type all struct {
+	q     *query
 	parts []cond // the one with the fewest rows first, once ready
 	ready bool
+
+	rowTests []func(rid uint64) (bool, error) // see tests; nil: not asked for yet
+	byRows   bool                             // one of them is there
 }
 
 func (q *query) compileAll(nodes plan.And, t plan.Type, versions bool) (cond, error) {
@@ -260,7 +271,7 @@ func (q *query) compileAll(nodes plan.And, t plan.Type, versions bool) (cond, er
 	case 1:
 		return parts[0], nil
 	}
-	return &all{parts: parts}, nil
+	return &all{q: q, parts: parts}, nil
 }
 
 func (q *query) compileParts(nodes []plan.Node, t plan.Type, versions bool) ([]cond, error) {
@@ -349,15 +360,50 @@ func (a *all) keep(b uint32, in set) (out set, err error) {
 	if err := a.arrange(); err != nil {
 		return set{}, err
 	}
-	for _, p := range a.parts {
+	tests := a.tests()
+	for i, p := range a.parts {
 		if in.empty() {
 			return in, nil
+		}
+		if tests[i] != nil {
+			continue
 		}
 		if in, err = p.keep(b, in); err != nil {
 			return set{}, err
 		}
 	}
+	if a.byRows && !in.empty() {
+		return keepRows(a.q, func(rid uint64) (bool, error) { return meetsAll(tests, rid) }, b, in)
+	}
 	return in, nil
+}
+
+// tests are those of the parts that look at rows, so that all look at a row while
+// it is at hand; nil for the other parts.
+func (a *all) tests() []func(rid uint64) (bool, error) {
+	if a.rowTests != nil {
+		return a.rowTests
+	}
+	a.rowTests = make([]func(rid uint64) (bool, error), len(a.parts))
+	for i, p := range a.parts {
+		if r, ok := p.(rowwise); ok {
+			a.rowTests[i] = r.byRow()
+			a.byRows = a.byRows || a.rowTests[i] != nil
+		}
+	}
+	return a.rowTests
+}
+
+func meetsAll(tests []func(rid uint64) (bool, error), rid uint64) (bool, error) {
+	for _, test := range tests {
+		if test == nil {
+			continue
+		}
+		if met, err := test(rid); !met || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // anyOf is met by the rows that meet one part at least.
@@ -479,10 +525,16 @@ func (a *anyOf) hint(rows int64) {
 	}
 }
 
-// byRow makes one test of those of all parts, so that a row is read once.
+// byRow makes one test of those of all parts, so that a row is read once, where
+// one of them looks at rows: rows that are listed are known before.
 func (a *anyOf) byRow() func(rid uint64) (bool, error) {
 	var tests []func(rid uint64) (bool, error)
+	var lists []*listed
 	for _, p := range a.parts {
+		if l := listOf(p); l != nil {
+			lists = append(lists, l)
+			continue
+		}
 		r, ok := p.(rowwise)
 		if !ok {
 			return nil
@@ -493,7 +545,15 @@ func (a *anyOf) byRow() func(rid uint64) (bool, error) {
 		}
 		tests = append(tests, test)
 	}
+	if len(tests) == 0 {
+		return nil
+	}
 	return func(rid uint64) (bool, error) {
+		for _, l := range lists {
+			if rows := l.blocks[a.q.block(rid)]; rows.has(a.q.store.ord(rid)) {
+				return true, nil
+			}
+		}
 		for _, test := range tests {
 			if met, err := test(rid); met || err != nil {
 				return met, err
@@ -501,6 +561,19 @@ func (a *anyOf) byRow() func(rid uint64) (bool, error) {
 		}
 		return false, nil
 	}
+}
+
+// listOf is the list of a condition that is one, or was read to one; else nil.
+func listOf(c cond) *listed {
+	switch c := c.(type) {
+	case *listed:
+		return c
+	case *scan:
+		if c.rows == nil {
+			return c.done
+		}
+	}
+	return nil
 }
 
 // span is met by the rows from low to high, high excluded.
@@ -617,12 +690,12 @@ func (q *query) compileCreated(n plan.Created) (cond, error) {
 		h, err := q.header(rid)
 		return err == nil && n.Holds(fromMillis(h.created)), err
 	}}
-	return &all{parts: []cond{&span{q: q, low: low, high: q.w}, test}}, nil
+	return &all{q: q, parts: []cond{&span{q: q, low: low, high: q.w}, test}}, nil
 }
 
 // compileTest reads bodies.
 func (q *query) compileTest(n plan.Test) cond {
-	return &byRow{q, func(rid uint64) (bool, error) {
+	return &byBody{byRow{q, func(rid uint64) (bool, error) {
 		if err := q.look(plan.TestWork); err != nil {
 			return false, err
 		}
@@ -632,7 +705,7 @@ func (q *query) compileTest(n plan.Test) cond {
 		}
 		record, err := q.store.recordOf(&h, packed)
 		return err == nil && n.Holds(record.Key, record.Body), err
-	}}
+	}}}
 }
 
 // compileIDs looks the ids up.

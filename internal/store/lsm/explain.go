@@ -174,9 +174,9 @@ func describe(c cond, node plan.Node) (is, how string, parts []cond) {
 		return "any of", "", c.parts
 	case *term:
 		return "term", "", nil
-	case *byRow:
+	case *byBody:
 		if n, ok := node.(plan.Test); ok {
-			return n.Name, "row by row", nil
+			return n.Name, "row by row, of its body", nil
 		}
 		return "test", "row by row", nil
 	case *span:
