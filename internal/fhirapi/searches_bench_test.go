@@ -80,7 +80,9 @@ func (s *server) loadSynthea(b *testing.B) {
 
 func (s *server) idsOf(b *testing.B, target string) (ids []string) {
 	b.Helper()
-	var found struct{ Entry []struct{ Resource struct{ ID string } } }
+	var found struct {
+		Entry []struct{ Resource struct{ ID string } }
+	}
 	if err := json.Unmarshal(s.must(b, "GET", target, "").body, &found); err != nil {
 		b.Fatal(err)
 	}
