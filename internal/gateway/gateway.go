@@ -457,6 +457,7 @@ const maxTrusted = 256 << 10
 // readBody reads the whole body, fault.TooLarge beyond limit.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
+		drain(r)
 		return nil, tooLarge(limit)
 	}
 	buf := make([]byte, 0, min(max(r.ContentLength, 0), maxTrusted)+1)
@@ -465,9 +466,22 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return body, nil
 	}
 	if _, over := errors.AsType[*http.MaxBytesError](err); over {
+		drain(r)
 		return nil, tooLarge(limit)
 	}
 	return nil, fault.Wrap(fault.Canceled, "gateway.readBody", err)
+}
+
+// maxDrained is how much of a body that is too large is read and thrown away, in
+// bytes: many clients send all of it before they look at the answer, and would
+// see a broken connection instead of the refusal.
+const maxDrained = 256 << 20
+
+func drain(r *http.Request) {
+	if r.ContentLength > maxDrained || r.Header.Get("Expect") != "" {
+		return // it is told before it sends, or is beyond all measure
+	}
+	io.Copy(io.Discard, io.LimitReader(r.Body, maxDrained)) // how it ends is the client's affair
 }
 
 // readAll is io.ReadAll into a buffer of the size that is likely right.
