@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/backup"
+	"github.com/tarn-fhir/tarn/internal/blob"
 )
 
 type backupCommand struct {
@@ -59,10 +61,30 @@ func (c *restoreCommand) Run(ctx context.Context) error {
 	return errors.Join(c.show(d), err)
 }
 
-// backups is where the server keeps backups; nil: nowhere.
-func (c *serveCommand) backups() *backup.Dir {
-	if c.BackupDir == "" {
-		return nil
+// backups is where the server keeps backups; nil: nowhere. s3://bucket/prefix is
+// reached as jobs reach S3, with the server's own credentials.
+func (c *serveCommand) backups(ctx context.Context) (*backup.Dir, error) {
+	if !strings.Contains(c.BackupDir, "://") {
+		if c.BackupDir == "" {
+			return nil, nil
+		}
+		return &backup.Dir{Root: c.BackupDir}, nil
 	}
-	return &backup.Dir{Root: c.BackupDir}
+	at, err := blob.Parse(c.BackupDir)
+	if err != nil || at.Scheme != "s3" {
+		return nil, fmt.Errorf("--backup-dir: %q is neither a folder nor s3://bucket/prefix", c.BackupDir)
+	}
+	storage, err := c.storage(ctx, c.Region, c.Account)
+	if err != nil {
+		return nil, err
+	}
+	bucket, err := storage.Bucket(ctx, at, blob.Access{Role: blob.OwnRole})
+	if err != nil {
+		return nil, fmt.Errorf("--backup-dir: %w", err)
+	}
+	dir := &backup.Dir{Bucket: bucket, Prefix: strings.Trim(at.Key, "/")}
+	if dir.Prefix != "" {
+		dir.Prefix += "/"
+	}
+	return dir, nil
 }

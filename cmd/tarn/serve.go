@@ -56,7 +56,7 @@ type serveCommand struct {
 	CacheMiB    int64         `name:"cache-mib" help:"Memory for the block cache and the memtables of all data stores, in MiB; else a quarter of --memory-mib." env:"TARN_CACHE_MIB"`
 	MinFreeMiB  uint64        `name:"min-free-mib" help:"Refuse writes when less disk space than this is free, in MiB." default:"256" env:"TARN_MIN_FREE_MIB"`
 	BallastMiB  int64         `name:"ballast-mib" help:"Size of a file that is given up when the disk is full all the same, in MiB." default:"16" env:"TARN_BALLAST_MIB"`
-	BackupDir   string        `help:"Folder for backups; without it data stores have none." placeholder:"DIR" env:"TARN_BACKUP_DIR"`
+	BackupDir   string        `help:"Folder for backups, or s3://bucket/prefix; without it data stores have none." placeholder:"DIR" env:"TARN_BACKUP_DIR"`
 	BackupEvery time.Duration `help:"How often data stores with continuous backup are backed up." default:"1m" env:"TARN_BACKUP_EVERY"`
 	MaxOpen     int           `help:"Data stores open at once." default:"64" env:"TARN_MAX_OPEN"`
 	IdleClose   time.Duration `help:"Close a data store that nobody used for so long." default:"5m" env:"TARN_IDLE_CLOSE"`

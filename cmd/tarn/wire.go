@@ -91,11 +91,15 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	backups, err := c.backups(ctx)
+	if err != nil {
+		return nil, err
+	}
 	plane := datastore.New(datastore.Options{
 		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
 		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen, MaxDatastores: c.maxDatastores(),
-		Backups: c.backups(), BackupEvery: c.BackupEvery,
+		Backups: backups, BackupEvery: c.BackupEvery,
 		Gone: func(id string) {
 			limiter.Forget(id)
 			authority.Forget(id)

@@ -1,4 +1,4 @@
-// Package backup keeps backups of data stores in a folder.
+// Package backup keeps backups of data stores in a folder, or in a bucket of S3.
 //
 //	<root>/<store>/files/<id>       files as the engine gave them, sealed under the store's data key
 //	<root>/<store>/moments/<time>   manifests: which files make the store of that moment
@@ -22,14 +22,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/tarn-fhir/tarn/internal/durable"
+	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -48,22 +46,47 @@ const maxManifest = 512 << 20
 // macLabel derives the key of manifests' MACs from a data key.
 const macLabel = "backup manifest"
 
-// The folders of a store's backups, and what ends a file that is not whole yet.
+// The folders of a store's backups.
 const (
 	filesFolder   = "files"
 	momentsFolder = "moments"
-	unfinished    = ".part"
 	timeLayout    = "20060102T150405.000Z"
 )
 
-// Dir is the folder of all backups.
-type Dir struct{ Root string }
+// Dir is the place of all backups: a folder, or what begins with a prefix in a
+// bucket.
+type Dir struct {
+	Root   string      // the folder, where there is no Bucket
+	Bucket blob.Bucket // nil: a folder
+	Prefix string      // of the keys in the bucket: empty, or with a slash at its end
+}
 
 // Store gives the backups of one data store; id is that of a data store.
-func (d *Dir) Store(id string) *Store { return &Store{path: filepath.Join(d.Root, id)} }
+func (d *Dir) Store(id string) *Store {
+	if d.Bucket != nil {
+		return &Store{&objects{bucket: d.Bucket, prefix: d.Prefix + id + "/"}}
+	}
+	return &Store{folder(filepath.Join(d.Root, id))}
+}
 
 // Store is the backups of one data store.
-type Store struct{ path string }
+type Store struct{ shelf shelf }
+
+// shelf is where the backups of one store lie, by names with one slash.
+type shelf interface {
+	// has reports whether there is a file of that name, whole.
+	has(name string) (bool, error)
+	// keep makes a file of a size, whole and durable or not at all.
+	keep(ctx context.Context, name string, size int64, content io.Reader) error
+	// list gives the names in a folder, without it.
+	list(folder string) ([]string, error)
+	open(name string) (io.ReadCloser, error)
+	remove(name string) error
+	// tidy removes what writing that was cut short left in a folder.
+	tidy(folder string) error
+	// clear removes a folder and all in it; "" is everything.
+	clear(folder string) error
+}
 
 // Manifest says what a backup is made of.
 type Manifest struct {
@@ -85,48 +108,14 @@ type signed struct {
 var _ store.Keeper = (*Store)(nil)
 
 // Has implements store.Keeper.
-func (s *Store) Has(id string) (bool, error) {
-	_, err := os.Stat(filepath.Join(s.path, filesFolder, filepath.Base(id)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
+func (s *Store) Has(id string) (bool, error) { return s.shelf.has(fileName(id)) }
 
 // Keep implements store.Keeper.
-func (s *Store) Keep(ctx context.Context, id string, size int64, content io.Reader) (err error) {
-	folder := filepath.Join(s.path, filesFolder)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	name := filepath.Join(folder, filepath.Base(id))
-	f, err := os.OpenFile(name+unfinished, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(f, content)
-	if err == nil && n != size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close(), ctx.Err()); err != nil {
-		return err
-	}
-	if err := os.Rename(name+unfinished, name); err != nil {
-		return err
-	}
-	return syncFolder(folder)
+func (s *Store) Keep(ctx context.Context, id string, size int64, content io.Reader) error {
+	return s.shelf.keep(ctx, fileName(id), size, content)
 }
 
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
+func fileName(id string) string { return filesFolder + "/" + path.Base(id) }
 
 // Commit writes a manifest, which makes its files a backup.
 func (s *Store) Commit(m Manifest, key seal.DataKey) error {
@@ -140,25 +129,17 @@ func (s *Store) Commit(m Manifest, key seal.DataKey) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, "backup.Commit", err)
 	}
-	folder := filepath.Join(s.path, momentsFolder)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	return durable.Write(filepath.Join(folder, m.Taken.UTC().Format(timeLayout)), out)
+	name := momentsFolder + "/" + m.Taken.UTC().Format(timeLayout)
+	return s.shelf.keep(context.Background(), name, int64(len(out)), bytes.NewReader(out))
 }
 
 // moments lists the manifests' names, newest first.
 func (s *Store) moments() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.path, momentsFolder))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var names []string
-	for _, e := range entries {
-		if _, failed := time.Parse(timeLayout, e.Name()); failed == nil {
-			names = append(names, e.Name())
-		}
-	}
+	names, err := s.shelf.list(momentsFolder)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, failed := time.Parse(timeLayout, name)
+		return failed != nil
+	})
 	slices.Sort(names)
 	slices.Reverse(names)
 	return names, err
@@ -183,7 +164,7 @@ func (s *Store) newest() (*Manifest, *signed, error) {
 }
 
 func (s *Store) read(name string) (*Manifest, *signed, error) {
-	f, err := os.Open(filepath.Join(s.path, momentsFolder, name))
+	f, err := s.shelf.open(momentsFolder + "/" + name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -247,7 +228,7 @@ func (b *Backup) Files() []store.BackupFile { return b.Manifest.Files }
 
 // Open implements store.Kept.
 func (b *Backup) Open(id string) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(b.of.path, filesFolder, filepath.Base(id)))
+	return b.of.shelf.open(fileName(id))
 }
 
 // Prune removes all but the newest manifests, and the files that they do not
@@ -258,7 +239,7 @@ func (s *Store) Prune() error {
 		return err
 	}
 	for _, old := range names[min(keptManifests, len(names)):] {
-		if err := os.Remove(filepath.Join(s.path, momentsFolder, old)); err != nil {
+		if err := s.shelf.remove(momentsFolder + "/" + old); err != nil {
 			return err
 		}
 	}
@@ -272,17 +253,17 @@ func (s *Store) Prune() error {
 			named[f.ID] = true
 		}
 	}
-	files, err := os.ReadDir(filepath.Join(s.path, filesFolder))
-	for _, f := range files {
-		if !named[strings.TrimSuffix(f.Name(), unfinished)] || strings.HasSuffix(f.Name(), unfinished) {
-			err = errors.Join(err, os.Remove(filepath.Join(s.path, filesFolder, f.Name())))
+	files, err := s.shelf.list(filesFolder)
+	for _, name := range files {
+		if !named[name] {
+			err = errors.Join(err, s.shelf.remove(filesFolder+"/"+name))
 		}
 	}
-	return err
+	return errors.Join(err, s.shelf.tidy(filesFolder), s.shelf.tidy(momentsFolder))
 }
 
 // Remove takes all backups of the store away, manifests (and so keys) first. It
 // may be repeated.
 func (s *Store) Remove() error {
-	return errors.Join(os.RemoveAll(filepath.Join(s.path, momentsFolder)), os.RemoveAll(s.path))
+	return errors.Join(s.shelf.clear(momentsFolder), s.shelf.clear(""))
 }

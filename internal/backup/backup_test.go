@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/backup"
+	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -44,7 +45,31 @@ func take(t *testing.T, s *backup.Store, second int, ids ...string) {
 
 // The newest backup is what is opened; files that no kept manifest names go.
 func TestBackups(t *testing.T) {
-	dir := &backup.Dir{Root: t.TempDir()}
+	t.Run("in a folder", func(t *testing.T) { backups(t, &backup.Dir{Root: t.TempDir()}) })
+	t.Run("in a bucket", func(t *testing.T) {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "bucket"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		bucket, err := blob.Dir{Root: root}.Bucket(t.Context(), blob.Location{Scheme: "s3", Bucket: "bucket"}, blob.Access{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := blob.WriteAll(t.Context(), bucket, "of/another/moments/x", nil); err != nil {
+			t.Fatal(err)
+		}
+		backups(t, &backup.Dir{Bucket: bucket, Prefix: "of/tarn/"})
+		var left []string
+		for object := range bucket.List(t.Context(), "") {
+			left = append(left, object.Key)
+		}
+		if len(left) != 1 || left[0] != "of/another/moments/x" {
+			t.Errorf("left in the bucket: %v", left)
+		}
+	})
+}
+
+func backups(t *testing.T, dir *backup.Dir) {
 	s := dir.Store("s")
 	if _, err := s.Newest(); !fault.Is(err, fault.NotFound) {
 		t.Errorf("without a backup: %v", err)

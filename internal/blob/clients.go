@@ -65,7 +65,14 @@ func (c *Clients) Client(_ context.Context, role string) (*s3.Client, error) {
 	return client, nil
 }
 
+// OwnRole is Access.Role of the server itself, which works with its own
+// credentials. It is no ARN, so no job can name it.
+const OwnRole = "the server itself"
+
 func (c *Clients) credentials(role string) (aws.CredentialsProvider, error) {
+	if role == OwnRole {
+		return c.Own.Credentials, nil
+	}
 	if found := c.Roles[role]; found != nil {
 		return found, nil
 	}

@@ -124,6 +124,49 @@ func TestBackupAndRestore(t *testing.T) {
 	saved.get("/Patient/p/_history/1").want(200)
 }
 
+// Backups go to a real S3 server of others, a later one what changed only, and
+// another server with nothing but them and the keyring restores from there. What
+// was purged is in none that is kept after the next two.
+func TestBackupToS3(t *testing.T) {
+	t.Parallel()
+	storage := startS3(t, false)
+	storage.aws("mb", "s3://safe")
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("of somebody else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	storage.aws("cp", other, "s3://safe/of/another")
+	ring := filepath.Join(t.TempDir(), "ring")
+	begin := func() *server {
+		s := &server{t: t}
+		s.begin(process.Options{Binary: tarn(t), Data: filepath.Join(t.TempDir(), "data"), Env: storage.environment(),
+			Flags: []string{"--key-file", ring, "--backup-dir", "s3://safe/of/tarn", "--backup-every", "1h"}})
+		t.Cleanup(func() { s.must(s.Kill()) })
+		return s
+	}
+	s := begin()
+	d := s.store(map[string]any{"BackupConfiguration": map[string]any{"Status": "ENABLED"}})
+	d.fhir("PUT", "/Patient/p", `{"resourceType":"Patient","id":"p","name":[{"family":"Backupsson"}]}`).want(201)
+	s.program(tarn(t), "backup", d.id, "--endpoint", s.url(), "--data", s.Data)
+	first := len(storage.names("safe", "of/tarn/"+d.id+"/files/"))
+	d.fhir("PUT", "/Patient/q", `{"resourceType":"Patient","id":"q"}`).want(201)
+	s.program(tarn(t), "backup", d.id, "--endpoint", s.url(), "--data", s.Data)
+	if moments := storage.names("safe", "of/tarn/"+d.id+"/moments/"); len(moments) != 2 || first < 4 {
+		t.Errorf("%d files of the first backup, moments %v", first, moments)
+	}
+	second := begin()
+	saved := second.restored(d.id, 0, nil)
+	saved.get("/Patient/p").want(200)
+	saved.get("/Patient/q").want(200)
+	if saved.total("Patient?family=backupsson") != 1 {
+		t.Error("the index was not restored")
+	}
+	s.must(s.Control(t.Context(), "UpdateFHIRDatastore", map[string]any{"DatastoreId": d.id, "BackupConfiguration": map[string]any{"Status": "DISABLED"}}, &struct{}{}))
+	if left := storage.names("safe", "of/tarn/"); len(left) > 0 {
+		t.Errorf("backup is off, and these are left: %v", left)
+	}
+}
+
 // refuseRestores asks for what cannot be restored.
 func (s *server) refuseRestores(d *datastore, first float64) {
 	s.t.Helper()

@@ -134,6 +134,20 @@ func (s *s3Server) aws(args ...string) string {
 	return out
 }
 
+// names are the keys in a bucket that begin with a prefix. Something must be in
+// the bucket.
+func (s *s3Server) names(bucket, prefix string) []string {
+	s.t.Helper()
+	var names []string
+	for _, line := range strings.Split(strings.TrimSpace(s.aws("ls", "--recursive", "s3://"+bucket)), "\n") {
+		fields := strings.Fields(line)
+		if name := fields[len(fields)-1]; strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 const importRole = "arn:aws:iam::111122223333:role/import"
 
 func importMembers(id, in, out, level string) map[string]any {
