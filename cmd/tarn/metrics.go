@@ -11,6 +11,9 @@ import (
 func metrics(p *parameters, queue *job.Queue) *gateway.Metrics {
 	m := gateway.NewMetrics()
 	p.measure(m.Registry)
+	m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tarn_datastores_faulty", Help: "Data stores that could not be opened when they were asked for last.",
+	}, func() float64 { return float64(p.plane.Faults()) }))
 	m.Registry.MustRegister(jobCounts{queue})
 	return m
 }

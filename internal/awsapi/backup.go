@@ -72,9 +72,13 @@ func (a *API) restoreFHIRDatastore(ctx context.Context, in *restoreFHIRDatastore
 	return a.answer(d), nil
 }
 
-// shown is a data store with its window of restoring.
+// shown is a data store with its window of restoring, and why it cannot be opened
+// where that is so.
 func (a *API) shown(d *datastore.Datastore) datastoreProperties {
 	out := properties(d, a.Endpoint(d.ID))
+	if out.ErrorCause == nil {
+		out.ErrorCause = causeOf(a.Plane.Faulty(d.ID))
+	}
 	b := d.Settings.Backup
 	if out.BackupStatusInfo == nil || !b.On() {
 		return out

@@ -91,6 +91,7 @@ func (p deleter) Run(ctx context.Context, run *job.Run) error {
 // destroy leaves neither key nor files of a store. It may be repeated.
 func (p *Plane) destroy(ctx context.Context, id string) error {
 	p.pool.discard(id)
+	p.pool.noteFault(ctx, id, nil)
 	if err := p.forgetKey(ctx, id); err != nil {
 		return err
 	}

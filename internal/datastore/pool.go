@@ -20,6 +20,7 @@ type pool struct {
 
 	mu     sync.Mutex
 	slots  map[string]*slot
+	faults map[string]error // why the engine did not open a store last time, by id
 	closed bool
 }
 
@@ -64,7 +65,7 @@ func (l *Lease) Release() { l.release() }
 func (l *Lease) OnRelease(f func()) { l.after = append(l.after, f) }
 
 func newPool(p *Plane) *pool {
-	return &pool{plane: p, slots: map[string]*slot{}}
+	return &pool{plane: p, slots: map[string]*slot{}, faults: map[string]error{}}
 }
 
 // Open leases the data store of that id for the data plane, which only ACTIVE
@@ -282,14 +283,53 @@ func (p *pool) open(ctx context.Context, d *Datastore) (store.Store, error) {
 	opened, err := p.plane.Engine.Open(ctx, store.ID(d.ID), key)
 	if fault.Is(err, fault.Forbidden) {
 		if next, failed := p.openNext(ctx, d); failed == nil {
-			return next, nil
+			opened, err = next, nil
 		}
 	}
+	p.noteFault(ctx, d.ID, err)
 	if fault.Is(err, fault.NotFound) {
 		// The record says that it is there: not the client's mistake.
 		return nil, &fault.Error{Kind: fault.Internal, Op: "datastore.Open", Subject: "Datastore " + d.ID, Cause: err}
 	}
 	return opened, err
+}
+
+// noteFault keeps why a store could not be opened, until it can or is gone.
+func (p *pool) noteFault(ctx context.Context, id string, err error) {
+	if ctx.Err() != nil {
+		return // the caller went away: nothing is known
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.faults, id)
+		return
+	}
+	if p.faults[id] == nil {
+		p.plane.Log.Error("a data store cannot be opened; the others serve on", "datastore", id, "error", err)
+	}
+	p.faults[id] = err
+}
+
+// Faulty gives why the engine did not open a store when it was asked for last;
+// nil: it did, or was not asked.
+func (p *Plane) Faulty(id string) *Failure {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	err := p.pool.faults[id]
+	if err == nil {
+		return nil
+	}
+	f := failureOf(err)
+	f.Message = "the data store cannot be opened: " + f.Message
+	return f
+}
+
+// Faults counts the stores that could not be opened when they were asked for last.
+func (p *Plane) Faults() int {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	return len(p.pool.faults)
 }
 
 // unlock asks the KMS for the store's data key.

@@ -235,3 +235,58 @@ func survived(t *testing.T, s *lsm.Store, before acked) {
 		t.Errorf("a commit after the crash is found %d times", n)
 	}
 }
+
+// A disk that cannot be read now and then gives errors, never another answer, and
+// neither ends the store nor harms it.
+func TestReadErrors(t *testing.T) {
+	var failing atomic.Bool
+	var reads atomic.Int64
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if failing.Load() && (op.Kind == errorfs.OpFileReadAt || op.Kind == errorfs.OpOpen) && reads.Add(1)%3 == 0 {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	opts := memory(fs)
+	opts.BlockRows, opts.Log, opts.CacheBytes = 64, discard, 1 // nothing stays in the cache
+	e := engine(t, opts)
+	s := made(t, e)
+	const n = 300
+	for i := range n {
+		commit(t, s, put(patient(fmt.Sprint("r", i)), fmt.Sprintf(`{"n":%d}`, i), name("all"), name(fmt.Sprint(i%3))))
+	}
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s = reopen(t, e, s)
+	failing.Store(true)
+	failed := 0
+	for i := range n {
+		view := viewed(t, s, "")
+		rec, err := view.Get(t.Context(), patient(fmt.Sprint("r", i)))
+		if err == nil && string(rec.Body) != fmt.Sprintf(`{"n":%d}`, i) {
+			t.Fatalf("resource %d reads %q", i, rec.Body)
+		}
+		total, countErr := view.Count(t.Context(), &plan.Plan{Arms: []plan.Arm{{Type: 1, Where: plan.Term{Param: 7, Value: []byte("all")}}}})
+		if countErr == nil && total != n {
+			t.Fatalf("%d resources are counted, not %d", total, n)
+		}
+		for _, err := range []error{err, countErr} {
+			if err != nil {
+				failed++
+				if !fault.Is(err, fault.Internal) {
+					t.Fatalf("a read error is %v", err)
+				}
+			}
+		}
+	}
+	failing.Store(false)
+	if failed == 0 {
+		t.Error("no read failed: this test injects nothing")
+	}
+	if total := count(t, s, plan.Term{Param: 7, Value: []byte("all")}); total != n {
+		t.Errorf("%d resources, %d were written", total, n)
+	}
+	commit(t, s, put(patient("after"), "{}"))
+	mustCheck(t, s)
+}
