@@ -37,11 +37,6 @@ func (c *serveCommand) imports(ctx context.Context, queue *job.Queue, plane *dat
 	return imports, nil
 }
 
-// schemes are those of locations that jobs may name besides s3.
-func (f storageFlags) schemes() map[string]bool {
-	return map[string]bool{"file": len(f.FileDirs) > 0}
-}
-
 // target leases a data store for an import.
 func (s *sessions) target(ctx context.Context, plane *datastore.Plane, id string) (*bulk.Target, error) {
 	lease, err := plane.Open(ctx, id)

@@ -24,6 +24,7 @@ type storageFlags struct {
 	S3Role       map[string]string `name:"s3-role" help:"The AWS profile whose credentials a DataAccessRoleArn stands for; * is every other role. Without any, roles of the server's account mean the server's own credentials." placeholder:"ARN=PROFILE" mapsep:"," env:"TARN_S3_ROLE"`
 	S3AssumeRole bool              `name:"s3-assume-role" help:"Assume the DataAccessRoleArn by AWS STS." env:"TARN_S3_ASSUME_ROLE"`
 	FileDirs     []string          `name:"file-dir" help:"Folders that jobs may reach as file:///path." placeholder:"DIR" env:"TARN_FILE_DIR"`
+	CloudBuckets []string          `name:"cloud-bucket" help:"Buckets of Google Cloud Storage and containers of Azure that jobs may reach: gs://bucket, azblob://container?storage_account=name." placeholder:"URL" env:"TARN_CLOUD_BUCKET"`
 }
 
 // storage is what jobs read from and write to.
@@ -40,6 +41,9 @@ func (f storageFlags) storage(ctx context.Context, region, account string) (blob
 		}
 		schemes["file"] = files
 	}
+	if err := f.clouds(schemes); err != nil {
+		return nil, err
+	}
 	if f.S3Dir != "" {
 		absolute, err := filepath.Abs(f.S3Dir)
 		schemes["s3"] = blob.Dir{Root: absolute}
@@ -51,6 +55,28 @@ func (f storageFlags) storage(ctx context.Context, region, account string) (blob
 	}
 	schemes["s3"] = blob.S3{Client: clients.Client, Seal: f.S3Sealing == "kms"}
 	return schemes, nil
+}
+
+// clouds adds other clouds.
+func (f storageFlags) clouds(schemes blob.Schemes) error {
+	others, err := blob.NewCloud(f.CloudBuckets)
+	if err != nil {
+		return fmt.Errorf("--cloud-bucket: %w", err)
+	}
+	for _, scheme := range others.Schemes() {
+		schemes[scheme] = others
+	}
+	return nil
+}
+
+// schemes are those of locations that jobs may name besides s3.
+func (f storageFlags) schemes() map[string]bool {
+	known := map[string]bool{"file": len(f.FileDirs) > 0}
+	for _, bucket := range f.CloudBuckets {
+		scheme, _, _ := strings.Cut(bucket, "://")
+		known[scheme] = true
+	}
+	return known
 }
 
 func (f storageFlags) clients(ctx context.Context, region, account string) (*blob.Clients, error) {

@@ -119,6 +119,9 @@ func each(t *testing.T, test func(t *testing.T, w *world)) {
 		root := t.TempDir()
 		test(t, &world{storage: blob.Files{Allowed: []string{root}}, at: blob.FileLocation(root + "/")})
 	})
+	for _, at := range []string{"gs://in/", "azblob://in/pre/"} {
+		t.Run(at[:2], func(t *testing.T) { test(t, &world{storage: blob.NewMemoryCloud(t, at), at: location(t, at)}) })
+	}
 	t.Run("s3", func(t *testing.T) { w, _ := serve(t, false); test(t, w) })
 	t.Run("s3 with TLS", func(t *testing.T) { w, _ := serve(t, true); test(t, w) })
 }
@@ -451,6 +454,31 @@ func TestParse(t *testing.T) {
 	}
 	_, err := blob.Schemes{"s3": blob.Dir{}}.Bucket(t.Context(), blob.Location{Scheme: "gs"}, blob.Access{})
 	wantKind(t, "an unknown scheme", err, fault.Invalid)
+}
+
+// Buckets of other clouds are those that the configuration names.
+func TestCloudBuckets(t *testing.T) {
+	for _, bad := range []string{"gs", "gs://", "s3://in", "azblob://in/prefix", "https://x", "gs://in/\x7f"} {
+		_, err := blob.NewCloud([]string{bad})
+		wantKind(t, bad, err, fault.Invalid)
+	}
+	c, err := blob.NewCloud([]string{"azblob://in?storage_account=x", "gs://in", "gs://more"})
+	if err != nil || fmt.Sprint(c.Schemes()) != "[gs azblob]" {
+		t.Errorf("%v, %v", c.Schemes(), err)
+	}
+	for _, at := range []string{"gs://other/x", "azblob://more/x"} {
+		_, err := c.Bucket(t.Context(), location(t, at), blob.Access{})
+		wantKind(t, at, err, fault.Forbidden)
+	}
+	memory := blob.NewMemoryCloud(t, "gs://in/")
+	b, err := memory.Bucket(t.Context(), location(t, "gs://in/"), blob.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = read(t, b, "nobody", blob.Read{})
+	wantKind(t, "an absent object", err, fault.NotFound)
+	_, err = read(t, b, "nobody", blob.Read{Size: 9})
+	wantKind(t, "an absent object of known size", err, fault.NotFound)
 }
 
 func FuzzParse(f *testing.F) {

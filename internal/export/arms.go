@@ -143,7 +143,7 @@ func onlyOf(reg search.Registry, names []string) *search.Grant {
 // withProvenance adds the Provenance resources about what is exported
 // (includeAssociatedData=RelevantProvenanceResources).
 func (e *Exporter) withProvenance(arms []plan.Arm) []plan.Arm {
-	t, _ := e.Registry.Type("Provenance")
+	t, _ := e.Registry.Type(provenance)
 	target, ok := e.Registry.Param(t, "target")
 	if !ok {
 		return arms

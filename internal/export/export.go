@@ -61,8 +61,11 @@ type Request struct {
 	All          []search.Pair `json:",omitempty"` // on every type: _tag, _security
 	Elements     []string      `json:",omitempty"` // "id", "Patient.name"
 	Provenance   bool          `json:",omitempty"` // those about what is exported, too
-	Ignored      []string      `json:",omitempty"` // what was passed over, for the error file
-	ByType       bool          `json:",omitempty"` // a folder for each type, as HealthLake
+	// Latest keeps, of the Provenance that came so, those that are the newest about
+	// one of their targets.
+	Latest  bool     `json:",omitempty"`
+	Ignored []string `json:",omitempty"` // what was passed over, for the error file
+	ByType  bool     `json:",omitempty"` // a folder for each type, as HealthLake
 }
 
 // Kind is which list of a manifest a file is in.
@@ -266,6 +269,9 @@ func (r *run) file(ctx context.Context, arm plan.Arm, typ string, at Place) (f F
 	for {
 		page, err := r.page(ctx, arm, next)
 		if err != nil {
+			return f, nil, err
+		}
+		if page.Records, err = r.latest(ctx, page.Records); err != nil {
 			return f, nil, err
 		}
 		for _, rec := range page.Records {

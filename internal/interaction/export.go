@@ -163,7 +163,7 @@ func (s *Session) readExportBody(ask *ExportAsk, body []byte) ([]search.Pair, er
 	switch {
 	case form.OutputDataConfig == nil || form.OutputDataConfig.S3Configuration == nil:
 		return nil, wrong("OutputDataConfig.S3Configuration", "it is missing")
-	case !s3URI.MatchString(form.OutputDataConfig.S3Configuration.S3Uri) && !strings.HasPrefix(form.OutputDataConfig.S3Configuration.S3Uri, "file://"):
+	case !s3URI.MatchString(form.OutputDataConfig.S3Configuration.S3Uri) && !elsewhere(form.OutputDataConfig.S3Configuration.S3Uri):
 		return nil, wrong("OutputDataConfig.S3Configuration.S3Uri", "not s3://bucket/prefix")
 	case form.OutputDataConfig.S3Configuration.KmsKeyId == "":
 		return nil, wrong("OutputDataConfig.S3Configuration.KmsKeyId", "it is missing")
@@ -175,6 +175,12 @@ func (s *Session) readExportBody(ask *ExportAsk, body []byte) ([]search.Pair, er
 	to := form.OutputDataConfig.S3Configuration
 	ask.Name, ask.Role, ask.S3Uri, ask.KMSKey, ask.ByType = form.JobName, form.RoleArn, to.S3Uri, to.KmsKeyId, true
 	return nil, nil
+}
+
+// elsewhere reports whether a location is of another storage, which judges it.
+func elsewhere(uri string) bool {
+	at, err := blob.Parse(uri)
+	return err == nil && at.Scheme != "s3"
 }
 
 // exportParameters are the parameters in a Parameters resource: simple ones, and
@@ -289,9 +295,16 @@ func (x *exportAsking) filters(p search.Pair, list []string) error {
 
 func (x *exportAsking) associated(p search.Pair, list []string) error {
 	for _, value := range list {
-		if value == "RelevantProvenanceResources" {
+		switch value {
+		case "RelevantProvenanceResources":
+			x.ask.Provenance, x.ask.Latest = true, false
+			continue
+		case "LatestProvenanceResources":
+			x.ask.Latest = !x.ask.Provenance || x.ask.Latest // all that is relevant has the latest in it
 			x.ask.Provenance = true
-		} else if err := x.unknown(p, "includeAssociatedData="+value); err != nil {
+			continue
+		}
+		if err := x.unknown(p, "includeAssociatedData="+value); err != nil {
 			return err
 		}
 	}

@@ -159,6 +159,7 @@ func TestBulkDataParameters(t *testing.T) {
 			t.Errorf("%s:\n%s, want\n%s", path, keys, want)
 		}
 	}
+	d.checkLatestProvenance()
 	d.checkDeleted(since)
 	d.checkRefusedExports()
 }
@@ -392,6 +393,25 @@ func TestJobsNeedPassRole(t *testing.T) {
 	reader.wantException("AccessDeniedException", "StartFHIRExportJob", export)
 	reader.wantException("ResourceNotFoundException", "DescribeFHIRExportJob", map[string]any{"DatastoreId": d.id, "JobId": strings.Repeat("0", 32)})
 	writer.wantException("", "StartFHIRExportJob", export)
+}
+
+// Of the Provenance about what is exported, the newest about each resource.
+func (d *datastore) checkLatestProvenance() {
+	d.t.Helper()
+	for _, v := range []string{`v-ab","target":[{"reference":"Observation/o-a"},{"reference":"Observation/o-b"}]`, `v-b2","target":[{"reference":"Observation/o-b"}]`} {
+		id, _, _ := strings.Cut(v, `"`)
+		d.fhir("PUT", "/Provenance/"+id, `{"resourceType":"Provenance","recorded":"2026-01-01T00:00:00Z","agent":[{"who":{"display":"x"}}],"id":"`+v+`}`).want(201)
+	}
+	const which = "/$export?_type=Observation&includeAssociatedData=LatestProvenanceResources&_typeFilter="
+	for filter, want := range map[string]string{
+		"Observation?code=a,b": "Observation/o-a Observation/o-b Provenance/v-ab Provenance/v-b2",
+		"Observation?_id=o-b":  "Observation/o-b Provenance/v-b2", // of o-a, which is not exported, v-ab is the newest
+	} {
+		_, resources := d.exported(d.kick(which + url.QueryEscape(filter)))
+		if keys := strings.Join(slices.Sorted(maps.Keys(resources)), " "); keys != want {
+			d.t.Errorf("%s:\n%s, want\n%s", filter, keys, want)
+		}
+	}
 }
 
 // kill -9 while exports run: every one ends, complete, with no line twice.

@@ -55,8 +55,14 @@ type server struct {
 // end of its log shown when the test failed.
 func start(t testing.TB, flags ...string) *server {
 	t.Helper()
+	return startIn(t, filepath.Join(t.TempDir(), "data"), flags...)
+}
+
+// startIn starts one on a data folder.
+func startIn(t testing.TB, data string, flags ...string) *server {
+	t.Helper()
 	s := &server{t: t}
-	s.begin(process.Options{Binary: tarn(t), Data: filepath.Join(t.TempDir(), "data"), Flags: flags})
+	s.begin(process.Options{Binary: tarn(t), Data: data, Flags: flags})
 	t.Cleanup(func() {
 		s.must(s.Kill())
 		if t.Failed() {
