@@ -182,7 +182,8 @@ func (p *parser) having(t plan.Type, spec string, pair Pair, depth int) (Cond, e
 		if p.many {
 			return Never{}, nil
 		}
-		return nil, invalid(pair, fmt.Sprintf("%s.%s never refers to %s", parts[0], parts[1], p.reg.Name(t)), "")
+		return nil, unknown{&fault.Error{Kind: fault.Invalid, Op: "search.Parse", Subject: subject(pair),
+			Detail: fmt.Sprintf("%s.%s never refers to %s", parts[0], parts[1], p.reg.Name(t))}} // of several targets another may do
 	}
 	cond, err := p.condition(from, parts[2], pair, depth-1)
 	if err != nil {
