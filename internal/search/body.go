@@ -41,9 +41,9 @@ func (c *compiler) longText(p *Param, m Modifier, s string) (plan.Node, bool) {
 	}
 	folded := foldedText(s, len(s)*foldedMost)
 	fits := len(folded) <= c.most
-	short := func() plan.Node { return c.shortText(p, m, folded) }
+	short := func() plan.Node { return c.shortText(p, m, s, folded) }
 	switch m {
-	case Plain, ModText:
+	case Plain, ModText, ModCodeText:
 		if fits {
 			return nil, false
 		}

@@ -391,11 +391,11 @@ func (c *compiler) text(p *Param, m Modifier, s string) plan.Node {
 	if node, ok := c.longText(p, m, s); ok {
 		return node
 	}
-	return c.shortText(p, m, foldedText(s, c.most))
+	return c.shortText(p, m, s, foldedText(s, c.most))
 }
 
 // shortText compares with a text that entries can hold.
-func (c *compiler) shortText(p *Param, m Modifier, folded string) plan.Node {
+func (c *compiler) shortText(p *Param, m Modifier, s, folded string) plan.Node {
 	if whole, ok := wholeText(p.At(Main), m, folded); ok {
 		return whole
 	}
@@ -409,6 +409,8 @@ func (c *compiler) shortText(p *Param, m Modifier, folded string) plan.Node {
 		return plan.Contains{Param: p.At(Main), Part: []byte(folded)}
 	case ModText:
 		return plan.Prefix(p.At(Text), []byte(folded))
+	case ModCodeText:
+		return plan.Or{plan.Prefix(p.At(Text), []byte(folded)), plan.Prefix(p.At(Main), appendCode(nil, cut(s, maxCodeBytes)))}
 	}
 	return plan.Prefix(p.At(Main), []byte(folded))
 }

@@ -266,6 +266,9 @@ func alternatives(pair Pair) ([]string, error) {
 		if text == "" {
 			return nil, invalid(pair, "one of the values is empty", `write \, for a comma inside a value`)
 		}
+		if strayEscape(text) {
+			return nil, invalid(pair, fmt.Sprintf("%q has a \\ that escapes nothing", cut(text, maxSubjectBytes)), `write \\ for a backslash; \, \| and \$ are the other escapes`)
+		}
 		if len(text) > MaxValueBytes {
 			return nil, tooMany("bytes in a value of "+pair.Name, MaxValueBytes)
 		}
@@ -276,7 +279,7 @@ func alternatives(pair Pair) ([]string, error) {
 // one reads one value; wrong, when not empty, says what is wrong with it.
 func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v Value, wrong string) {
 	switch m {
-	case ModText:
+	case ModText, ModCodeText:
 		return StringValue(unescape(text)), ""
 	case ModIn, ModNotIn:
 		return URIValue(unescape(text)), ""

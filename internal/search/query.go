@@ -195,6 +195,7 @@ const (
 	ModNotIn
 	ModOfType
 	ModIdentifier
+	ModCodeText // R5's: a code, or its text, begins with the value
 
 	// These only _filter asks for (search_filter.html).
 	ModIs       // a string's whole, folded
@@ -217,6 +218,7 @@ var modifiers = map[string]struct {
 	"exact":      {ModExact, []Kind{KindString}},
 	"contains":   {ModContains, []Kind{KindString, KindURI}},
 	"text":       {ModText, []Kind{KindToken}},
+	"code-text":  {ModCodeText, []Kind{KindToken}},
 	"not":        {ModNot, []Kind{KindToken}},
 	"above":      {ModAbove, []Kind{KindToken, KindURI, KindReference}},
 	"below":      {ModBelow, []Kind{KindToken, KindURI, KindReference}},

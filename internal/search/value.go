@@ -152,6 +152,20 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// strayEscape reports a backslash before what needs none, which is illegal (R4
+// 3.1.1.4.19).
+func strayEscape(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			continue
+		}
+		if i++; i == len(s) || strings.IndexByte(`,|$\`, s[i]) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Escape writes text so that it is one literal inside a search value.
 func Escape(s string) string {
 	return escaper.Replace(s)
