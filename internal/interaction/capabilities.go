@@ -233,6 +233,14 @@ func (s *Session) pointing() map[plan.Type][]string {
 	return all
 }
 
+// everywhere are the parameters of every type that no table of R4 lists for it.
+var everywhere = []capabilityParam{
+	{Name: "createdAt", Type: "date", Documentation: "When the resource was created (HealthLake's)"},
+	{Name: "_content", Type: "string", Documentation: "Words of the whole resource, with AND, OR, NOT and parentheses"},
+	{Name: "_filter", Type: "special", Documentation: "http://hl7.org/fhir/R4/search_filter.html"},
+	{Name: "_list", Type: "string", Documentation: "Ids of Lists whose items are looked for"},
+}
+
 func (s *Session) capabilityResource(t plan.Type, name string) capabilityResource {
 	r := capabilityResource{
 		Type: name, Interaction: codes(TypeInteractions), Versioning: "versioned-update", ReadHistory: true,
@@ -259,8 +267,11 @@ func (s *Session) capabilityResource(t plan.Type, name string) capabilityResourc
 			r.SearchInclude = append(r.SearchInclude, name+":"+c)
 		}
 	}
-	r.SearchParam = append(r.SearchParam, capabilityParam{Name: "createdAt", Type: "date",
-		Documentation: "When the resource was created (HealthLake's)"})
+	for _, p := range everywhere {
+		if !slices.ContainsFunc(r.SearchParam, func(is capabilityParam) bool { return is.Name == p.Name }) {
+			r.SearchParam = append(r.SearchParam, p)
+		}
+	}
 	r.Operation = statedOperations(func(o Operation) bool { return slices.Contains(o.Types, name) })
 	return r
 }
