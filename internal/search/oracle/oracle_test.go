@@ -52,6 +52,9 @@ var (
 // which they do is kept as a file of internal/search/testdata.
 func TestDifferential(t *testing.T) {
 	total, seed := number("TARN_DIFFERENTIAL", 2500), number("TARN_SEED", 1)
+	if testing.Short() {
+		total = min(total, 400) // the race detector's run
+	}
 	pool := append(examples(t), patients(t, 400)...)
 	tally := &tally{errors: map[fault.Kind]int{}, name: fmt.Sprintf("found-seed-%d", seed)}
 	engine := newEngine(t)
