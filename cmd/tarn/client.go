@@ -62,12 +62,7 @@ func (c connection) call(ctx context.Context, operation string, in, out any) err
 	if err := c.sign(ctx, req, body, "healthlake"); err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp, raw, err := fetched(req)
 	if err != nil {
 		return err
 	}
@@ -75,6 +70,17 @@ func (c connection) call(ctx context.Context, operation string, in, out any) err
 		return refusal(resp, raw)
 	}
 	return json.Unmarshal(raw, out)
+}
+
+// fetched sends a request and reads its answer whole.
+func fetched(req *http.Request) (*http.Response, []byte, error) {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp, raw, err
 }
 
 func (c connection) sign(ctx context.Context, req *http.Request, body []byte, service string) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,12 +32,7 @@ func (c *explainCommand) Run(ctx context.Context) error {
 	if err := c.sign(ctx, req, nil, "healthlake"); err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp, raw, err := fetched(req)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -81,12 +80,7 @@ func (c connection) query(ctx context.Context, action string, out any, in ...str
 	if err := c.sign(ctx, req, body, "iam"); err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp, raw, err := fetched(req)
 	if err != nil {
 		return err
 	}
