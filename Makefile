@@ -1,6 +1,9 @@
 # make demo   build, start a server, create a data store with Synthea patients, look around
 # make test   every test, with the clients they need installed below .cache
 # make check  format, vet, lint
+# make crash  kills a server a thousand times under everything at once
+# make stores a thousand data stores on one server: memory, files, cold answers
+# make soak   what should not grow with a store, beside 1 and 10 times the set
 # make bench  how fast this machine carries the main paths
 # make differential SEED=1 N=1000000   random searches: engine, twin and oracle
 # make race   the shared parts under the race detector
@@ -13,7 +16,7 @@ BULKDATA := $(CACHE)/bulkdata
 NODE := $(CACHE)/node
 FUZZTIME ?= 30s
 
-.PHONY: build demo test check bench fuzz crash stores differential race linearize synthea clients browser clean
+.PHONY: build demo test check bench fuzz crash stores soak differential race linearize synthea clients browser clean
 
 build:
 	go build -o bin/tarn ./cmd/tarn
@@ -84,6 +87,11 @@ crash: build
 	TARN_CRASH_CLONES=$${CLONES:-300} go test -count 1 -timeout 60m -run TestCrashMixed ./internal/store/lsm
 	TARN_CRASH_ROUNDS=$${ROUNDS:-1000} go test -count 1 -timeout 180m -run 'TestKillMixed$$' ./test/blackbox
 	TARN_CRASH_ROUNDS=$$(( ($${ROUNDS:-1000} + 9) / 10 )) go test -count 1 -timeout 120m -run 'TestKill[^M]' ./test/blackbox
+
+# Reads, selective searches and creates beside 1 and 10 times the Synthea set, by
+# processor time (TIMES=1,10,90 goes to ten million resources, for an hour).
+soak:
+	TARN_SOAK=$${TIMES:-1,10} go test -run '^$$' -bench Growth -benchtime 300x -timeout 5h ./internal/store/lsm
 
 # A thousand data stores of a thousand resources on one server, ten of them busy
 # (STORES, RESOURCES): memory, open files, and how fast a cold store answers.
