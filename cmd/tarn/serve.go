@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"runtime"
 	"strings"
 	"time"
@@ -85,6 +86,9 @@ func (c *serveCommand) Run(ctx context.Context) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	log, err := c.logger(os.Stderr)
 	if err != nil {
 		return err
@@ -132,6 +136,12 @@ func spread() {
 		runtime.GOMAXPROCS(threadsPerCore * cores)
 	}
 }
+
+// gcPercent is how much memory may be allocated anew before Go collects, in
+// percent of what is in use; GOGC sets another. What the engine caches is not
+// collected, and the rest is small, so that twice Go's 100 costs some ten MiB and
+// saves a tenth of the processor time.
+const gcPercent = 200
 
 func (c *serveCommand) check() error {
 	if !arn.IsAccount(c.Account) {
