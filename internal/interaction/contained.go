@@ -11,7 +11,7 @@ import (
 // match is what a search found: a resource, or with an id a resource that is
 // contained in it.
 type match struct {
-	container store.Record
+	container *store.Record // of the page
 	typ       plan.Type
 	id        string
 	json      []byte
@@ -29,8 +29,9 @@ func (s *Session) matched(ctx context.Context, view store.View, q *search.Query,
 			return nil, err
 		}
 	}
-	var all []match
-	for _, rec := range page.Records {
+	all := make([]match, 0, len(page.Records))
+	for i := range page.Records {
+		rec := &page.Records[i]
 		if !alone || themselves[rec.Key] {
 			all = append(all, match{container: rec})
 		}

@@ -289,7 +289,7 @@ func (e *scope) bundle(token pageToken, page store.Page, included []store.Record
 	}
 	q := &search.Query{}
 	for _, rec := range page.Records {
-		if err := e.matchEntry(w, q, match{container: rec}); err != nil {
+		if err := e.matchEntry(w, q, match{container: &rec}); err != nil {
 			return nil, err
 		}
 	}

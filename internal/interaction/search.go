@@ -238,12 +238,12 @@ func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken
 // matchEntry writes a match, cut as _summary and _elements ask.
 func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) error {
 	if m.id == "" && !trims(q.Summary, q.Elements) {
-		s.entry(w, m.container, "match")
+		s.entry(w, *m.container, "match")
 		return nil
 	}
-	body, t, url := m.json, m.typ, s.fullURL(m.container)
+	body, t, url := m.json, m.typ, s.fullURL(*m.container)
 	if m.id == "" {
-		body, t = s.version(m.container).Resource(), m.container.Key.Type
+		body, t = s.version(*m.container).Resource(), m.container.Key.Type
 	} else {
 		url += "#" + m.id
 	}
@@ -252,7 +252,7 @@ func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) err
 		return err
 	}
 	w.Entry(fhir.BundleEntry{FullURL: url, Resource: body, Mode: "match"})
-	s.touch(m.container)
+	s.touch(*m.container)
 	return nil
 }
 
