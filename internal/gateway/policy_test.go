@@ -8,8 +8,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tarn-fhir/tarn/internal/awsapi"
+	"github.com/tarn-fhir/tarn/internal/fhirapi"
 	"github.com/tarn-fhir/tarn/internal/gateway"
 	"github.com/tarn-fhir/tarn/internal/iam"
+	"github.com/tarn-fhir/tarn/internal/interaction"
 	"github.com/tarn-fhir/tarn/internal/throttle"
 )
 
@@ -152,3 +155,92 @@ func TestSecurityHeaders(t *testing.T) {
 		t.Errorf("%v", got.header)
 	}
 }
+
+// allowsOne is a policy that allows one action alone.
+type allowsOne struct{ action string }
+
+func (a *allowsOne) Judge(_ context.Context, r iam.Request) iam.Decision {
+	if r.Action == "healthlake:"+a.action {
+		return iam.Decision{Outcome: iam.Allowed}
+	}
+	return iam.Decision{Outcome: iam.NotAllowed}
+}
+
+// requestsOfAll are a request of every route, operation and control plane
+// operation, with the action of each.
+func requestsOfAll(id string) map[string][2]string {
+	all := map[string][2]string{}
+	fill := strings.NewReplacer("T", "Composition", "I", "x", "V", "1")
+	add := func(method, shape string) {
+		path := "/" + fill.Replace(shape)
+		all[method+" /datastore/"+id+"/r4"+path] = [2]string{fhirapi.Action(method, path), ""}
+	}
+	for _, route := range fhirapi.Routes() {
+		method, shape, _ := strings.Cut(route, " ")
+		if strings.HasPrefix(shape, "Transaction") {
+			shape = "Transaction/x"
+		}
+		add(method, shape)
+	}
+	for _, o := range interaction.Operations() {
+		for level, prefix := range map[interaction.Level]string{interaction.OnSystem: "", interaction.OnType: "T/", interaction.OnInstance: "T/x/"} {
+			if o.Levels&level == 0 {
+				continue
+			}
+			if o.Types != nil {
+				prefix = strings.Replace(prefix, "T", o.Types[0], 1)
+			}
+			path := "/" + strings.Replace(prefix, "T", "Composition", 1) + o.Name
+			for _, method := range []string{"GET", "POST"} {
+				if action := fhirapi.Action(method, path); action != fhirapi.Unrouted {
+					all[method+" /datastore/"+id+"/r4"+path] = [2]string{action, ""}
+				}
+			}
+		}
+	}
+	for _, name := range awsapi.Operations() {
+		all["POST /?"+name] = [2]string{name, name}
+	}
+	return all
+}
+
+// Every route, operation and operation of the control plane asks the policy for
+// an action of the catalogue: denied that one, it is refused; allowed that one
+// alone, it is not.
+func TestEveryRouteAsksForItsAction(t *testing.T) {
+	denies, allows := new(deniesOne), new(allowsOne)
+	policy := &either{denies}
+	w := newWorld(t, func(o *gateway.Options) { o.Policy, o.PublicDiscovery = policy, false })
+	id := w.active()
+	catalogue := map[string]bool{}
+	for _, a := range iam.Actions() {
+		catalogue[a.Name] = true
+	}
+	requests := requestsOfAll(id)
+	if len(requests) < len(fhirapi.Routes())+len(awsapi.Operations()) {
+		t.Fatalf("only %d requests", len(requests))
+	}
+	for what, asks := range requests {
+		method, path, _ := strings.Cut(what, " ")
+		action, headers := asks[0], []string{"Content-Type", fhirJSON}
+		if asks[1] != "" {
+			path, headers = "/", control(asks[1])
+		}
+		if !catalogue["healthlake:"+action] && action != "Discovery" { // which is judged as GetCapabilities
+			t.Errorf("%s asks for %s, which is not in the catalogue", what, action)
+		}
+		denies.deny(action)
+		policy.Policy = denies
+		if got := w.signed(method, path, "{}", headers...); got.status != 403 {
+			t.Errorf("%s without %s: %d %s", what, action, got.status, got.body)
+		}
+		allows.action = action
+		policy.Policy = allows
+		if got := w.signed(method, path, "{}", headers...); got.status == 403 {
+			t.Errorf("%s with %s alone: %d %s", what, action, got.status, got.body)
+		}
+	}
+}
+
+// either is a policy that changes.
+type either struct{ iam.Policy }

@@ -45,8 +45,7 @@ const servicePrefix = "healthlake"
 // Actions lists the catalogue: the actions of the Service Authorization
 // Reference's page on AWS HealthLake, the two that HealthLake asks for without
 // being listed there (GetHistoryByResourceType, GetFullHistory), this server's
-// own (DescribeDatastoreSettings, UpdateDatastoreSettings), and what the token
-// service asks for. Levels are the page's where it gives one, else they
+// own operations of the control plane, and what the token service asks for. Levels are the page's where it gives one, else they
 // follow from what the action does.
 func Actions() []Action { return append([]Action(nil), actions...) }
 
@@ -67,9 +66,11 @@ var rows = []row{
 	{AreaControl, LevelList, true, `ListFHIRImportJobs ListFHIRExportJobs ListTagsForResource`},
 	{AreaControl, LevelRead, true, `DescribeFHIRDatastore DescribeFHIRImportJob DescribeFHIRExportJob`},
 	{AreaControl, LevelTagging, true, `TagResource UntagResource`},
-	// This server's own: what an operator sets beyond AWS's configurations.
-	{AreaControl, LevelRead, true, `DescribeDatastoreSettings`},
-	{AreaControl, LevelWrite, true, `UpdateDatastoreSettings`},
+	// This server's own: what an operator sets beyond AWS's configurations, jobs
+	// of every kind, and upkeep.
+	{AreaControl, LevelList, true, `ListJobs`},
+	{AreaControl, LevelRead, true, `DescribeDatastoreSettings DescribeJob`},
+	{AreaControl, LevelWrite, true, `UpdateDatastoreSettings CancelJob CheckDatastore CompactDatastore BackupDatastore RotateDatastoreKey`},
 	{AreaFHIRWrite, LevelWrite, true, `CreateResource UpdateResource PatchResource DeleteResource ProcessBundle
 		StartFHIRBulkDeleteJob StartFHIRBulkPatchJob StartFHIRBulkMemberMatchJob
 		MemberAdd MemberRemove MemberMatch ConfirmAttributionList RetrieveAttributionStatus SubmitPreAuthClaim
