@@ -71,9 +71,10 @@ func puts(lines string) []string {
 }
 
 // leaky is a store with a's record, and with b's where asked.
-func leaky(t *testing.T, withB bool) *server {
+func leaky(t *testing.T, withB bool) *server { return leakyOn(t, inMemory(t, stopped), withB) }
+
+func leakyOn(t *testing.T, s *server, withB bool) *server {
 	t.Helper()
-	s := inMemory(t, stopped)
 	s.exports = started{}
 	ofA := strings.NewReplacer("@", "a", "#", "open", "%", "p").Replace(recordOf)
 	ofB := strings.NewReplacer("@", "b", "#", "SECRET", "%", "q").Replace(recordOf)
@@ -444,6 +445,27 @@ func TestNothingLeaks(t *testing.T) {
 				t.Error("nothing was answered at all")
 			}
 		})
+	}
+}
+
+// The embedded engine hides as much as the plain one, from every question that
+// changes nothing.
+func TestNothingLeaksFromDisk(t *testing.T) {
+	both, alone := leakyOn(t, embedded(t, stopped), true), leakyOn(t, embedded(t, stopped), false)
+	for _, token := range tokens {
+		scopes, err := smart.ParseScopes(token.scope, token.form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		auth := &smart.Authorization{Claims: smart.Claims{Scope: token.scope}, Scopes: scopes, Launch: token.launch}
+		for _, a := range slices.Concat(generated(), special) {
+			if a.changes() {
+				continue
+			}
+			if got, want := both.authorized(t, auth, a), alone.authorized(t, auth, a); got != want {
+				t.Errorf("%s: %s\nwith b: %s\nwithout: %s", token.name, a, shorter(got), shorter(want))
+			}
+		}
 	}
 }
 
