@@ -10,6 +10,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
+	"github.com/tarn-fhir/tarn/internal/smart"
 )
 
 // narrowed is a store with two patients, seen by somebody who may see only one
@@ -216,5 +217,32 @@ func TestConditionsSeeNothingHidden(t *testing.T) {
 	s.grant = search.Everything()
 	if a := s.must(t, "GET", "/Patient/theirs", ""); a.text("meta.versionId") != "2" {
 		t.Errorf("the hidden resource changed: %s", a.body)
+	}
+}
+
+// A scope's condition on time is on when a version came, not on when it is read;
+// conditions of each form decide a read as they decide a search.
+func TestReadsUnderScopesWithConditions(t *testing.T) {
+	s := leaky(t, true) // everything came at 2026-01-01; it is 2026-06-01
+	s.must(t, "PUT", "/Observation/o-a", about("o-a", "a", "second"))
+	for scope, want := range map[string]bool{
+		"system/Observation.rs?_lastUpdated=gt2026-05-01": false, "system/Observation.rs?_lastUpdated=lt2026-05-01": true,
+		"system/Observation.rs?createdAt=gt2026-05-01": false, "system/Observation.rs?createdAt=lt2026-05-01": true,
+		"system/Observation.rs?status=final": true, "system/Observation.rs?status:not=final": false, "system/Observation.rs?status:not=draft": true,
+		"system/Observation.rs?category:missing=true": true, "system/Observation.rs?category:missing=false": false,
+		"system/Observation.rs?subject=Patient/a": true, "system/Observation.rs?subject=Patient/b": false,
+		"system/Observation.rs?code:text=second": true, "system/Observation.rs?code:text=SECRET": false,
+		"system/Observation.rs?_id=o-a&status=final": true, "system/Observation.rs?_id=o-b": false, "system/Observation.rs?_id=o-b,o-a": true,
+	} {
+		scopes, err := smart.ParseScopes(scope, smart.Features{V2: true, Filters: true})
+		if err != nil || len(scopes.Refused) > 0 {
+			t.Fatal(scopes.Refused, err)
+		}
+		auth := &smart.Authorization{Claims: smart.Claims{Scope: scope}, Scopes: scopes}
+		read := s.authorized(t, auth, ask{"GET", "/Observation/o-a", "", ""})
+		searched := s.authorized(t, auth, ask{"GET", "/Observation?_id=o-a", "", ""})
+		if got := strings.HasPrefix(read, "200"); got != want || strings.Contains(searched, `"total":1,`) != want {
+			t.Errorf("%s: read %.60s, searched %.400s; want %v", scope, read, searched, want)
+		}
 	}
 }

@@ -55,23 +55,32 @@ func (s *Session) onlyKey(key plan.Key, where plan.Node) *plan.Plan {
 type draft struct {
 	key     plan.Key
 	entries []plan.Entry
+	unread  bool // its entries are not known yet: nothing about them is proven
 	// targets are the resources of this store that it refers to, by the hash
 	// that its entries hold.
 	targets map[plan.Hash]plan.Key
 	// created is when the resource's first version came; zero: this would be it.
 	created time.Time
+	// updated is when this version came; zero: it has not yet.
+	updated time.Time
 }
 
 // draft describes what an op would make.
 func (s *Session) draft(op store.Op, root fhir.Node) *draft {
-	d := &draft{key: op.Key, entries: op.Entries, targets: map[plan.Hash]plan.Key{}}
-	if s.Grant.Unbounded() {
-		return d
-	}
-	for _, to := range s.Extractor.Targets(op.Key.Type, nil, root) {
-		d.targets[s.Store.HashKey().Self(to)] = to
+	d := &draft{key: op.Key, entries: op.Entries}
+	if !s.Grant.Unbounded() {
+		d.targets = s.targetsOf(op.Key, root)
 	}
 	return d
+}
+
+// targetsOf are the resources of this store that a resource refers to, by hash.
+func (s *Session) targetsOf(key plan.Key, root fhir.Node) map[plan.Hash]plan.Key {
+	targets := map[plan.Hash]plan.Key{}
+	for _, to := range s.Extractor.Targets(key.Type, nil, root) {
+		targets[s.Store.HashKey().Self(to)] = to
+	}
+	return targets
 }
 
 // becoming holds what would be written against the grant, and gives what must
@@ -113,15 +122,14 @@ func (p *prover) proves(ctx context.Context, node plan.Node, d *draft, want bool
 	switch n := node.(type) {
 	case nil:
 		return want, nil
-	case plan.Term:
-		return d.has(n.Param, func(v []byte) bool { return bytes.Equal(v, n.Value) }) == want, nil
-	case plan.Range:
-		return d.has(n.Param, n.Holds) == want, nil
-	case plan.Contains:
-		return d.has(n.Param, func(v []byte) bool { return bytes.Contains(v, n.Part) }) == want, nil
+	case plan.Term, plan.Range, plan.Contains:
+		return !d.unread && d.meets(n) == want, nil
 	case plan.IDs:
 		return slices.Contains(n.IDs, d.key.ID) == want, nil
 	case plan.Updated:
+		if !d.updated.IsZero() {
+			return n.Holds(d.updated) == want, nil
+		}
 		return p.within(n, want), nil
 	case plan.Created:
 		if d.created.IsZero() {
@@ -208,6 +216,19 @@ func (p *prover) target(ctx context.Context, to plan.Key, where plan.Node) (bool
 	}
 	p.guard = append(p.guard, store.Condition{Kind: store.Matches, Plan: asked, Keys: found})
 	return true, nil
+}
+
+// meets reports whether some entry of the draft is one of a leaf's.
+func (d *draft) meets(leaf plan.Node) bool {
+	switch n := leaf.(type) {
+	case plan.Term:
+		return d.has(n.Param, func(v []byte) bool { return bytes.Equal(v, n.Value) })
+	case plan.Range:
+		return d.has(n.Param, n.Holds)
+	case plan.Contains:
+		return d.has(n.Param, func(v []byte) bool { return bytes.Contains(v, n.Part) })
+	}
+	return false
 }
 
 func (d *draft) has(param plan.Param, ok func([]byte) bool) bool {

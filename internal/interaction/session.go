@@ -203,8 +203,52 @@ func (s *Session) shown(ctx context.Context, view store.View, key plan.Key, acce
 	if err != nil || where == nil {
 		return rec, err == nil, err
 	}
-	ok, err := s.meets(ctx, view, rec, where)
+	ok, err := s.says(ctx, view, rec, where)
+	if err == nil && !ok {
+		ok, err = s.meets(ctx, view, rec, where)
+	}
 	return rec, ok, err
+}
+
+// says reports whether a version certainly meets a condition by what it says
+// itself: several times cheaper than meets, which decides what it cannot tell.
+func (s *Session) says(ctx context.Context, view store.View, rec store.Record, where plan.Node) (bool, error) {
+	if rec.Deleted {
+		return false, nil
+	}
+	d := &draft{key: rec.Key, created: rec.Created, updated: rec.Updated, unread: true}
+	p := &prover{view: view, now: s.Clock()}
+	if ok, err := p.proves(ctx, where, d, true); ok || err != nil {
+		return ok, err // by its id, say
+	}
+	doc, err := fhir.Parse(fhir.StoredJSON(rec.Body))
+	if err != nil {
+		return false, nil // meets looks at entries alone
+	}
+	defer doc.Release()
+	if d.entries, err = s.Extractor.Extract(rec.Key, doc.Root()); err != nil {
+		return false, nil
+	}
+	d.unread = false
+	if hops(where) {
+		d.targets = s.targetsOf(rec.Key, doc.Root())
+	}
+	return p.proves(ctx, where, d, true)
+}
+
+// hops reports whether a condition follows references.
+func hops(node plan.Node) bool {
+	switch n := node.(type) {
+	case plan.And:
+		return slices.ContainsFunc(n, hops)
+	case plan.Or:
+		return slices.ContainsFunc(n, hops)
+	case plan.Not:
+		return hops(n.Of)
+	case plan.Chain, plan.Has:
+		return true
+	}
+	return false
 }
 
 // meetsPage is how many versions of one resource meets asks for at a time.
