@@ -32,6 +32,8 @@ import (
 // of it into what it points to.
 type Extractor interface {
 	Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error)
+	// ExtractOf is Extract of the parameters of these numbers alone, sorted.
+	ExtractOf(key plan.Key, root fhir.Node, numbers []uint16) ([]plan.Entry, error)
 	// Targets are the resources of this store that a reference parameter points
 	// to; a nil parameter is every one of the type.
 	Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key
@@ -226,29 +228,53 @@ func (s *Session) says(ctx context.Context, view store.View, rec store.Record, w
 		return false, nil // meets looks at entries alone
 	}
 	defer doc.Release()
-	if d.entries, err = s.Extractor.Extract(rec.Key, doc.Root()); err != nil {
+	asks := conditionOn{}
+	asks.read(where)
+	if d.entries, err = s.Extractor.ExtractOf(rec.Key, doc.Root(), asks.sorted()); err != nil {
 		return false, nil
 	}
 	d.unread = false
-	if hops(where) {
+	if asks.hops {
 		d.targets = s.targetsOf(rec.Key, doc.Root())
 	}
 	return p.proves(ctx, where, d, true)
 }
 
-// hops reports whether a condition follows references.
-func hops(node plan.Node) bool {
+// conditionOn is what of a resource a condition looks at.
+type conditionOn struct {
+	numbers []uint16 // of the resource's own parameters
+	hops    bool     // and what it refers to
+}
+
+func (c *conditionOn) read(node plan.Node) {
 	switch n := node.(type) {
 	case plan.And:
-		return slices.ContainsFunc(n, hops)
+		for _, part := range n {
+			c.read(part)
+		}
 	case plan.Or:
-		return slices.ContainsFunc(n, hops)
+		for _, part := range n {
+			c.read(part)
+		}
 	case plan.Not:
-		return hops(n.Of)
-	case plan.Chain, plan.Has:
-		return true
+		c.read(n.Of)
+	case plan.Term:
+		c.numbers = append(c.numbers, n.Param.Number())
+	case plan.Range:
+		c.numbers = append(c.numbers, n.Param.Number())
+	case plan.Contains:
+		c.numbers = append(c.numbers, n.Param.Number())
+	case plan.Chain:
+		c.hops = true
+		for _, p := range n.Params {
+			c.numbers = append(c.numbers, p.Number())
+		}
 	}
-	return false
+}
+
+func (c *conditionOn) sorted() []uint16 {
+	slices.Sort(c.numbers)
+	return slices.Compact(c.numbers)
 }
 
 // meetsPage is how many versions of one resource meets asks for at a time.

@@ -34,7 +34,7 @@ func (x *Extractor) Whole(key plan.Key, body []byte) []plan.Entry {
 func (x *Extractor) wholeOf(t plan.Type, root fhir.Node) []plan.Entry {
 	w := x.readers.Get().(*worker)
 	defer x.readers.Put(w)
-	entries, _, err := w.inspect(t, root)
+	entries, _, err := w.inspect(w.registry.programOf(t), root)
 	if err != nil {
 		return nil // such a resource is not stored
 	}

@@ -127,11 +127,20 @@ func (x *Extractor) Extract(key plan.Key, root fhir.Node) ([]plan.Entry, error) 
 func (x *Extractor) Inspect(key plan.Key, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
 	w := x.workers.Get().(*worker)
 	defer x.workers.Put(w)
-	return w.inspect(key.Type, root)
+	return w.inspect(w.registry.programOf(key.Type), root)
 }
 
-func (w *worker) inspect(t plan.Type, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
-	w.begin(w.registry.programOf(t), root)
+// ExtractOf is Extract of the parameters of these numbers alone, which is cheaper;
+// numbers must be sorted.
+func (x *Extractor) ExtractOf(key plan.Key, root fhir.Node, numbers []uint16) ([]plan.Entry, error) {
+	w := x.workers.Get().(*worker)
+	defer x.workers.Put(w)
+	entries, _, err := w.inspect(w.registry.programFor(key.Type, numbers), root)
+	return entries, err
+}
+
+func (w *worker) inspect(p *program, root fhir.Node) ([]plan.Entry, []fault.Issue, error) {
+	w.begin(p, root)
 	defer w.end()
 	w.visit(&w.program.trie, root)
 	if n := w.entries.Len(); n > MaxEntries {

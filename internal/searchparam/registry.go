@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
@@ -24,7 +25,18 @@ type Registry struct {
 	defined map[plan.Type][]defined
 
 	programs sync.Map // plan.Type → *program, made at the first resource of a type
+	narrow   sync.Map // programKey → *program, for some parameters of a type
+	narrowed atomic.Int32
 }
+
+// programKey names some parameters of a type by their numbers, as bytes.
+type programKey struct {
+	t       plan.Type
+	numbers string
+}
+
+// maxNarrow bounds the programs kept for some parameters of a type.
+const maxNarrow = 1000
 
 var _ search.Registry = (*Registry)(nil)
 
@@ -199,6 +211,30 @@ func (r *Registry) programOf(t plan.Type) *program {
 		return made.(*program)
 	}
 	made, _ := r.programs.LoadOrStore(t, newProgram(r.extractions(t)))
+	return made.(*program)
+}
+
+// programFor is programOf for the parameters of these numbers alone, sorted.
+func (r *Registry) programFor(t plan.Type, numbers []uint16) *program {
+	if r.base != nil && len(r.defined[t]) == 0 {
+		return r.base.programFor(t, numbers)
+	}
+	var text []byte
+	for _, n := range numbers {
+		text = append(text, byte(n>>8), byte(n))
+	}
+	key := programKey{t, string(text)}
+	if made, ok := r.narrow.Load(key); ok {
+		return made.(*program)
+	}
+	p := newProgram(slices.DeleteFunc(r.extractions(t), func(x extraction) bool {
+		_, wanted := slices.BinarySearch(numbers, x.param.Number)
+		return !wanted
+	}))
+	if r.narrowed.Add(1) > maxNarrow {
+		return p
+	}
+	made, _ := r.narrow.LoadOrStore(key, p)
 	return made.(*program)
 }
 
