@@ -27,8 +27,13 @@ func (c *serveCommand) imports(ctx context.Context, queue *job.Queue, plane *dat
 	if err != nil {
 		return nil, err
 	}
+	sources, err := c.sources()
+	if err != nil {
+		return nil, err
+	}
 	imports := &bulk.Imports{
-		Jobs: queue, Storage: storage, Judge: judge{shared}, Clock: time.Now, Log: log, MintIDs: c.MissingIDs, Workers: cores,
+		Sources: sources,
+		Jobs:    queue, Storage: storage, Judge: judge{shared}, Clock: time.Now, Log: log, MintIDs: c.MissingIDs, Workers: cores,
 		Open: func(ctx context.Context, id string) (*bulk.Target, error) { return shared.target(ctx, plane, id) },
 	}
 	queue.RegisterIn(job.Lane{

@@ -34,6 +34,7 @@ type sessions struct {
 	later      *transactions
 	bulk       *bulkJobs
 	exports    *exports
+	imports    *bulk.Imports
 	parameters *parameters
 	log        *slog.Logger
 }
@@ -51,7 +52,8 @@ func (s *sessions) Session(lease *datastore.Lease, _ iam.Principal, touched func
 		Unsearchable: index.Unready, Extractor: index.Extractor, Base: s.base(id), Pages: s.pages, Clock: s.clock,
 		NewID: func() (string, error) { return arn.NewRequestID(s.random) }, Touched: touched,
 		Validator: definitions{s.validator, index}, Statements: index.Statements, Later: later{s.later, id}, Jobs: storeJobs{s.bulk, id}, Exports: storeExports{s.exports, id, lease.Store},
-		Rules: lease.Datastore.Operator.Rules(),
+		Imports: storeImports{s.imports, id},
+		Rules:   lease.Datastore.Operator.Rules(),
 	}, nil
 }
 

@@ -115,6 +115,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	if err != nil {
 		return nil, err
 	}
+	shared.imports = imports
 	if shared.exports, err = c.exports(ctx, queue, plane, shared, log); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,8 @@ type Imports struct {
 	MintIDs bool
 	// Workers is how many pieces of files are judged side by side, at least 1.
 	Workers int
+	// Sources are where $import may fetch files from.
+	Sources *Sources
 }
 
 // ImportRequest is StartFHIRImportJob after its shape was checked.
@@ -71,6 +73,9 @@ type ImportRequest struct {
 	KMSKey string
 	Role   string
 	Level  string // strict, structure-only, minimal
+	// Pull is there instead of Input and Output: files that are fetched. What became
+	// of their lines is told by the report alone.
+	Pull *Pull `json:",omitempty"`
 }
 
 // OutputFolder is the folder that a job makes below its output, as HealthLake
@@ -106,7 +111,12 @@ func (i *Imports) Start(ctx context.Context, r ImportRequest) (*job.Job, error) 
 		return nil, err
 	}
 	target.Release()
-	if _, _, err := i.buckets(ctx, r); err != nil {
+	if r.Pull != nil {
+		err = i.Sources.Check(*r.Pull)
+	} else {
+		_, _, err = i.buckets(ctx, r)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return i.Jobs.Submit(ctx, job.Submission{Kind: KindImport, Datastore: r.Datastore, Name: r.Name, Token: r.ClientToken, Input: r})
@@ -240,13 +250,7 @@ func (a *importRun) forget(ctx context.Context) error {
 
 // all carries every file through and writes the manifest.
 func (a *importRun) all(ctx context.Context) (err error) {
-	if a.in, a.out, err = a.buckets(ctx, a.ImportRequest); err != nil {
-		return patient(err)
-	}
-	if a.folder, err = a.OutputFolder(a.run.Job.Datastore, a.run.Job.ID); err != nil {
-		return err
-	}
-	files, err := a.list(ctx)
+	files, err := a.find(ctx)
 	if err != nil {
 		return patient(err)
 	}
@@ -266,6 +270,25 @@ func (a *importRun) all(ctx context.Context) (err error) {
 		a.run.Report(func() any { return a.tally.snapshot() })
 	}
 	return blob.WriteAll(ctx, a.out, a.folder.Under("Manifest.json").Key, a.manifest())
+}
+
+// find opens input and output and lists the files.
+func (a *importRun) find(ctx context.Context) (files []file, err error) {
+	if a.Pull != nil {
+		a.in, files, err = a.Sources.pulled(ctx, *a.Pull)
+		a.out = a.in
+		for range files {
+			a.tally.listed(0)
+		}
+		return files, err
+	}
+	if a.in, a.out, err = a.buckets(ctx, a.ImportRequest); err != nil {
+		return nil, err
+	}
+	if a.folder, err = a.OutputFolder(a.run.Job.Datastore, a.run.Job.ID); err != nil {
+		return nil, err
+	}
+	return a.list(ctx)
 }
 
 // patient makes a storage that does not answer a passing fault: at the start of a

@@ -33,7 +33,8 @@ var offered = map[string][]struct{ method, path, action string }{
 		{"GET", "/Transaction/1", "ReadResource"}, {"GET", "/$bulk-delete/1", "DescribeFHIRBulkDeleteJob"},
 		{"GET", "/$erase/1", "DescribeFHIRBulkDeleteJob"}, {"GET", "/$purge/1", "DescribeFHIRBulkDeleteJob"},
 		{"GET", "/$bulk-patch/1", "DescribeFHIRBulkPatchJob"}, {"GET", "/export/1", "DescribeFHIRExportJobWithGet"},
-		{"DELETE", "/export/1", "CancelFHIRExportJobWithDelete"}, {"GET", "/export/1/f", "GetExportedFile"}},
+		{"DELETE", "/export/1", "CancelFHIRExportJobWithDelete"}, {"GET", "/export/1/f", "GetExportedFile"},
+		{"GET", "/import/1", "DescribeFHIRImportJob"}, {"DELETE", "/import/1", "StartFHIRImportJob"}},
 }
 
 // The statement says what is routed, and nothing else (R4

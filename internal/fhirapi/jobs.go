@@ -52,6 +52,14 @@ func (x *exchange) cancelExport() error {
 	return x.exportTold(x.Session.CancelExport(x.r.Context(), x.path[1]))
 }
 
+func (x *exchange) importStatus() error {
+	return x.exportTold(x.Session.PullStatus(x.r.Context(), x.path[1]))
+}
+
+func (x *exchange) cancelImport() error {
+	return x.exportTold(x.Session.CancelPull(x.r.Context(), x.path[1]))
+}
+
 func (x *exchange) exportTold(told *interaction.ExportStatus, err error) error {
 	if err != nil {
 		return err

@@ -353,7 +353,7 @@ var (
 
 // examined are the operations whose ways to tell were thought about: those of
 // special, and those that the generated requests exhaust.
-var examined = []string{"$everything", "$document", "$validate", "$convert", "$meta", "$meta-add", "$meta-delete", "$bulk-delete", "$erase", "$purge", "$bulk-patch", "$export"}
+var examined = []string{"$everything", "$document", "$validate", "$convert", "$meta", "$meta-add", "$meta-delete", "$bulk-delete", "$erase", "$purge", "$bulk-patch", "$export", "$import"}
 
 // Every route and operation has its requests in the suite.
 func TestLeakSuiteIsWhole(t *testing.T) {

@@ -39,6 +39,8 @@ var routes = []route{
 	{"GET", "export/I", "DescribeFHIRExportJobWithGet", (*exchange).exportStatus},
 	{"DELETE", "export/I", "CancelFHIRExportJobWithDelete", (*exchange).cancelExport},
 	{"GET", "export/I/I", "GetExportedFile", (*exchange).exportedFile},
+	{"GET", "import/I", "DescribeFHIRImportJob", (*exchange).importStatus},
+	{"DELETE", "import/I", "StartFHIRImportJob", (*exchange).cancelImport},
 	{"GET", "$bulk-delete/I", "DescribeFHIRBulkDeleteJob", (*exchange).bulkStatus},
 	{"GET", "$erase/I", "DescribeFHIRBulkDeleteJob", (*exchange).bulkStatus},
 	{"GET", "$purge/I", "DescribeFHIRBulkDeleteJob", (*exchange).bulkStatus},

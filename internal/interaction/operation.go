@@ -108,6 +108,8 @@ var operations = []Operation{
 		Definition: bulkDefinitions + "patient-export", Start: patientExport},
 	{Name: "$export", Types: []string{"Group"}, Levels: OnInstance, Action: "StartFHIRExportJobWithGet", PostAction: "StartFHIRExportJobWithPost",
 		Definition: bulkDefinitions + "group-export", Start: groupExport},
+	{Name: "$import", Levels: OnSystem, Action: "StartFHIRImportJob", Changes: true,
+		Definition: healthlakeDefinitions + "import", Start: importOperation},
 	{Name: "$bulk-delete", Levels: OnType, Action: "StartFHIRBulkDeleteJob", Changes: true,
 		Definition: healthlakeDefinitions + "bulk-delete", Start: bulkDelete},
 	{Name: "$erase", Levels: OnInstance, Action: "DeleteResource", Changes: true,

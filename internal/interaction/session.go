@@ -78,6 +78,7 @@ type Session struct {
 	Slow       func(SlowSearch)
 	SlowFrom   time.Duration
 	Exports    Exports     // carries out exports; nil: $export is refused
+	Imports    Imports     // carries out imports; nil: $import is refused
 	Jobs       Jobs        // carries out bulk jobs; nil: the operations that need it are refused
 	Later      Later       // carries out asynchronous transactions; nil: respond-async is passed over
 	Statements *Statements // keeps capability statements between sessions; nil: they are made each time

@@ -214,6 +214,8 @@ var actions = map[string]requirement{
 	"DescribeFHIRExportJobWithGet":  bulk(on("", search.Read)),
 	"CancelFHIRExportJobWithDelete": bulk(on("", search.Read)),
 	"GetExportedFile":               bulk(on("", search.Read)),
+	"StartFHIRImportJob":            bulk(on(someType, search.Create), on(someType, search.Update)),
+	"DescribeFHIRImportJob":         bulk(on(someType, search.Create), on(someType, search.Update)),
 	"StartFHIRBulkDeleteJob":        bulk(on("", search.Delete)),
 	"DescribeFHIRBulkDeleteJob":     bulk(on("", search.Delete, search.Read)),
 	"StartFHIRBulkPatchJob":         bulk(on("", search.Update), on("", search.Search, search.Read)),
