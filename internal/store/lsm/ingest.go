@@ -80,8 +80,11 @@ func (q *sequencer) ingest(r *request) error {
 	}
 	if q.next.loose == q.next.rid { // all is in sheets, and so is the piece
 		q.next.loose += n
+	} else if q.next.sealed < q.next.rid { // what is loose before it will be no more
+		q.next.edits += uint64(q.store.tuning.sheetRows)
 	}
 	q.next.rid += n
+	q.next.sealed = q.next.rid
 	q.next.commit, q.next.last = b.number, now
 	q.floor.written += b.written
 	for i := range r.piece.changes {

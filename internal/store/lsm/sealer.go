@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -13,21 +14,28 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// sealer makes sheets of loose facts, beside commits. A run of loose rows becomes
-// a sheet when it is as long as a sheet may be, or when a sheet stands behind it;
-// loose rows of rows that have a sheet are worked into it. It reads from a
-// published state and hands the sheet to the sequencer, which refuses it when
-// facts of older rows changed meanwhile: then it is made again.
+// sealer makes sheets of loose facts, beside commits:
 //
-// The lowest loose row comes first, so that all before it are in sheets. A crash
-// leaves loose rows, which are found at open.
+//	the newest rows       as soon as there are as many as a sheet has
+//	rows before a sheet   an import came behind them, so there will be no more
+//	rows of a sheet       that a reindex or a purge gave other facts: when they are
+//	                      a good part of the sheet, as all of it is made anew
+//
+// It reads from a published state and hands the sheet to the sequencer, which
+// refuses it when facts of older rows changed meanwhile: then it is made again. A
+// crash leaves loose rows, which are found at open.
 type sealer struct {
 	store  *Store
 	wake   chan struct{} // holds one
 	done   chan struct{} // closed when run has ended
+	looked atomic.Uint64 // edits of the state in which nothing was left to do
 	mu     sync.Mutex    // held by the one who seals
-	failed bool          // guarded by mu: what cannot be sealed was told of
+	failed bool          // of run: what cannot be sealed was told of
 }
+
+// remakeShare is the part of a sheet's rows that must have loose facts before it
+// is made anew: a quarter.
+const remakeShare = 4
 
 // sealing is a sheet on its way: everything loose from one row to another goes
 // into it.
@@ -35,7 +43,7 @@ type sealing struct {
 	from, last uint64
 	key, value []byte // of the sheet; value nil: it has nothing left
 	edits      uint64 // of the state that it was made from
-	loose      uint64 // the first loose row after it
+	loose      uint64 // the first loose row that is left
 }
 
 // errChanged tells that a sheet must be made again.
@@ -47,7 +55,8 @@ func newSealer(s *Store) *sealer {
 
 // notice wakes the sealer when there may be a sheet to make.
 func (w *sealer) notice(at state) {
-	if at.rid-at.loose < uint64(w.store.tuning.sheetRows) {
+	most := uint64(w.store.tuning.sheetRows)
+	if at.rid-at.sealed < most && at.edits-w.looked.Load() < most {
 		return
 	}
 	select {
@@ -75,48 +84,100 @@ func (w *sealer) run() {
 // stop waits until run has ended; the sequencer must have.
 func (w *sealer) stop() { <-w.done }
 
-// sealAll makes sheets until there is nothing to make them of; short: of what
-// there is, however few rows it be.
-func (w *sealer) sealAll(ctx context.Context, short bool) error {
+// sealAll makes sheets until there is nothing to make them of; all: of everything
+// loose.
+func (w *sealer) sealAll(ctx context.Context, all bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		s, err := w.next(ctx, short)
+		s, err := w.next(ctx, all)
 		if err != nil || s == nil {
 			return err
 		}
 		_, err = w.store.sequencer.submit(ctx, &request{seal: s, imports: true})
-		if err != nil && !errors.Is(err, errChanged) {
+		switch {
+		case errors.Is(err, errChanged) && !all:
+			return nil // the commit that did it gives notice
+		case err != nil && !errors.Is(err, errChanged):
 			return err
 		}
 	}
 }
 
-// next makes a sheet of the lowest loose rows; nil: there are too few.
-func (w *sealer) next(ctx context.Context, short bool) (s *sealing, err error) {
+// next makes a sheet; nil: there is nothing to make one of.
+func (w *sealer) next(ctx context.Context, all bool) (s *sealing, err error) {
 	store := w.store
 	if store.closing.Load() {
 		return nil, storeClosed("lsm.seal")
 	}
 	snap := store.published.take()
 	defer store.published.drop(snap)
-	loose, err := store.firstLoose(snap, snap.loose, snap.rid)
-	if err != nil || loose >= snap.rid {
+	lowest, err := store.firstLoose(snap, snap.loose, snap.rid)
+	if err != nil || lowest == snap.rid {
 		return nil, err
 	}
-	q := newQuery(ctx, &reader{store: store, r: snap.Snapshot, w: snap.rid, live: true, loose: loose}, 0)
+	q := newQuery(ctx, &reader{store: store, r: snap.Snapshot, w: snap.rid, live: true, loose: lowest}, 0)
 	defer func() { err = q.close(err) }()
-	b := sheetBuilder{query: q, numbers: map[string]uint32{}}
-	ready, err := b.gather(loose, snap.rid, store.tuning.sheetRows)
-	if err != nil || !ready && !short {
+	b, err := w.pick(q, lowest, snap.state, all)
+	if err != nil || b == nil {
 		return nil, err
 	}
-	s = &sealing{from: b.first, last: b.last, edits: snap.edits, key: sheetKey(b.last)}
+	s = &sealing{from: b.first, last: b.last, edits: snap.edits, key: sheetKey(b.last), loose: lowest}
 	if b.any {
 		s.value = store.tuning.sheets().encode(nil, b.rows())
 	}
-	s.loose, err = store.firstLoose(snap, b.last+1, snap.rid)
+	if b.first <= lowest {
+		s.loose, err = store.firstLoose(snap, b.last+1, snap.rid)
+	}
 	return s, err
+}
+
+// pick finds rows to make a sheet of; nil: there are none.
+func (w *sealer) pick(q *query, lowest uint64, at state, all bool) (*sheetBuilder, error) {
+	newest, err := q.store.firstLoose(q.r, max(lowest, at.sealed), at.rid)
+	if err != nil {
+		return nil, err
+	}
+	if at.rid-newest >= uint64(q.store.tuning.sheetRows) {
+		return q.run(newest, at.rid)
+	}
+	if !all && at.edits-w.looked.Load() < uint64(q.store.tuning.sheetRows) {
+		return nil, nil
+	}
+	for rid := lowest; rid < newest; {
+		in, err := q.sheetOf(rid)
+		if err != nil {
+			return nil, err
+		}
+		if in == nil {
+			return q.run(rid, newest)
+		}
+		if remake, err := q.remakes(in, all); err != nil || remake {
+			return q.again(in, err)
+		}
+		if rid, err = q.store.firstLoose(q.r, in.last+1, newest); err != nil {
+			return nil, err
+		}
+	}
+	if all && newest < at.rid {
+		return q.run(newest, at.rid)
+	}
+	w.looked.Store(at.edits)
+	return nil, nil
+}
+
+// remakes reports whether so many rows of a sheet have loose facts that it is to
+// be made anew.
+func (q *query) remakes(in *sheet, all bool) (yes bool, err error) {
+	it, err := q.iter(factsKey(in.first), factsKey(in.last+1))
+	if err != nil {
+		return false, err
+	}
+	n, enough := uint64(0), max(1, (in.last-in.first+1)/remakeShare)
+	for it.First(); it.Valid() && n < enough; it.Next() {
+		n++
+	}
+	return n >= enough || all && n > 0, errors.Join(it.Error(), q.dropIter(it))
 }
 
 // firstLoose is the first row from a place on that has loose facts, or end.
@@ -132,6 +193,20 @@ func (s *Store) firstLoose(r pebble.Reader, from, end uint64) (first uint64, err
 	return keyRID(it.Key())
 }
 
+// behindSheets is the row behind the last sheet.
+func (s *Store) behindSheets() (rid uint64, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{spaceSheet}, UpperBound: []byte{spaceSheet + 1}})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if !it.Last() {
+		return 0, it.Error()
+	}
+	rid, err = keyRID(it.Key())
+	return rid + 1, err
+}
+
 // seal writes a sheet in place of the loose rows that went into it.
 func (g *group) seal(s *sealing) error {
 	if s.edits != g.q.next.edits {
@@ -143,7 +218,7 @@ func (g *group) seal(s *sealing) error {
 		must(g.batch.Set(s.key, s.value, nil))
 	}
 	must(g.batch.DeleteRange(factsKey(s.from), factsKey(s.last+1), nil))
-	g.q.next.loose = s.loose
+	g.q.next.loose, g.q.next.sealed = s.loose, max(g.q.next.sealed, s.last+1)
 	g.wrote = true
 	return nil
 }
@@ -160,44 +235,50 @@ type sheetBuilder struct {
 	ends    []int
 }
 
-// gather takes rows from the first loose one on; ready: there are as many as a
-// sheet should have, or there can be no more.
-func (b *sheetBuilder) gather(loose, end uint64, most int) (ready bool, err error) {
-	in, err := b.sheetOf(loose)
+// again gathers the rows of a sheet.
+func (q *query) again(in *sheet, err error) (*sheetBuilder, error) {
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if in != nil {
-		b.first, b.last = in.first, in.last
-		for rid := in.first; rid <= b.last; rid++ {
-			if err := b.add(rid); err != nil {
-				return false, err
-			}
+	b := newSheetBuilder(q, in.first)
+	for last := in.last; ; b.last++ {
+		if err := b.add(b.last); err != nil || b.last == last {
+			return b, err
 		}
-		return true, nil
-	}
-	next, err := b.nextSheet(loose)
-	if err != nil {
-		return false, err
-	}
-	b.first, b.last = loose, loose
-	for rid := loose; ; rid++ {
-		if rid >= end || rid >= next {
-			return rid >= next, nil
-		}
-		if len(b.ends) >= most || len(b.ends) > 0 && len(b.refs) > maxSheetEntries/2 {
-			return true, nil
-		}
-		if err := b.add(rid); err != nil {
-			return false, err
-		}
-		b.last = rid
 	}
 }
 
-// nextSheet is where the first sheet behind a row begins.
-func (b *sheetBuilder) nextSheet(rid uint64) (first uint64, err error) {
-	f := &b.factReader // sheetOf stands on it
+// run gathers rows from one without a sheet on, until there are enough, before
+// the next sheet or end.
+func (q *query) run(first, end uint64) (*sheetBuilder, error) {
+	b := newSheetBuilder(q, first)
+	if in, err := q.sheetOf(first); err != nil || in != nil {
+		return nil, errors.Join(err, corrupt("a sheet is where none should be"))
+	}
+	next, err := b.nextSheet()
+	if err != nil {
+		return nil, err
+	}
+	for rid := first; rid < min(end, next); rid++ {
+		if len(b.ends) >= q.store.tuning.sheetRows || len(b.ends) > 0 && len(b.refs) > maxSheetEntries {
+			break
+		}
+		if err := b.add(rid); err != nil {
+			return nil, err
+		}
+		b.last = rid
+	}
+	return b, nil
+}
+
+func newSheetBuilder(q *query, first uint64) *sheetBuilder {
+	return &sheetBuilder{query: q, first: first, last: first, numbers: map[string]uint32{}}
+}
+
+// nextSheet is where the first sheet begins behind the row that was asked for
+// last, which has none.
+func (b *sheetBuilder) nextSheet() (first uint64, err error) {
+	f := &b.factReader // sheetOf stands on what comes
 	if !f.sheets.Valid() {
 		return maxRID, f.sheets.Error()
 	}

@@ -200,6 +200,7 @@ type state struct {
 	commit uint64 // number of the newest commit; 0: none
 	last   int64  // Updated of the newest commit, milliseconds since 1970
 	loose  uint64 // rows before this one have no loose facts
+	sealed uint64 // the row behind the last sheet
 	edits  uint64 // how often facts of rows that were there changed, since open
 }
 
@@ -229,7 +230,10 @@ func (s *Store) readState() (newest state, err error) {
 		return state{}, err
 	}
 	newest = state{rid: rid + 1, commit: h.commit, last: h.updated}
-	newest.loose, err = s.firstLoose(s.db, 0, newest.rid)
+	if newest.sealed, err = s.behindSheets(); err == nil {
+		newest.loose, err = s.firstLoose(s.db, 0, newest.rid)
+	}
+	newest.edits = newest.rid - newest.loose // so that the sealer looks at what is loose
 	return newest, err
 }
 

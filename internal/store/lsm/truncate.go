@@ -147,7 +147,7 @@ func (c *cutter) sheets(low uint64) error {
 		if err != nil || s.first >= low {
 			return err
 		}
-		b := sheetBuilder{query: c.query, numbers: map[string]uint32{}}
+		b := newSheetBuilder(c.query, s.first)
 		for rid := s.first; rid < low; rid++ {
 			if err := b.add(rid); err != nil {
 				return err
