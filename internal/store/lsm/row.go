@@ -101,15 +101,13 @@ func parseUUID(id string) (raw [16]byte, ok bool) {
 
 func formatUUID(raw []byte) string {
 	var text [uuidTextLen]byte
-	at := 0
-	for i, b := range raw {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text[at] = '-'
-			at++
-		}
-		const digits = "0123456789abcdef"
-		text[at], text[at+1] = digits[b>>4], digits[b&15]
-		at += 2
+	hex.Encode(text[:8], raw[:4])
+	hex.Encode(text[9:13], raw[4:6])
+	hex.Encode(text[14:18], raw[6:8])
+	hex.Encode(text[19:23], raw[8:10])
+	hex.Encode(text[24:], raw[10:16])
+	for _, at := range uuidDashes {
+		text[at] = '-'
 	}
 	return string(text[:])
 }
