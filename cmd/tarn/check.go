@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/reindex"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
@@ -73,6 +74,9 @@ func (c *checkCommand) print(results []checkResult) {
 		for _, p := range r.Problems {
 			fmt.Println("  " + p.String())
 		}
+		if r.Reindex && c.Repair {
+			fmt.Println("  its resources are indexed anew as soon as a server uses it")
+		}
 		if r.More > 0 {
 			fmt.Printf("  and %d more\n", r.More)
 		}
@@ -121,7 +125,11 @@ func (c *checkCommand) one(ctx context.Context, h *house, id string) (store.Repo
 	}
 	if c.Repair {
 		if power, ok := s.(store.Repairer); ok {
-			return power.Repair(ctx)
+			report, err := power.Repair(ctx)
+			if err == nil && report.Reindex && id != string(systemStore) {
+				err = reindex.Again(ctx, s)
+			}
+			return report, err
 		}
 	} else if power, ok := s.(store.Checker); ok {
 		return power.Check(ctx)

@@ -45,7 +45,7 @@ var states = record.Kind[State]{Type: TypeState}
 
 // State is how a data store's resources are indexed.
 type State struct {
-	Extraction int // the program's extraction that made the entries; 0: the first
+	Extraction int // the program's extraction that made the entries; 0: the first; -1: some are lost
 	Next       uint16
 	Parameters []Parameter `json:",omitempty"`
 }

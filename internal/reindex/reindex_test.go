@@ -265,6 +265,30 @@ func TestExtraction(t *testing.T) {
 	w.finds("Patient", "gender=male", 1)
 }
 
+// What a repair cannot make again is made again by indexing everything once more.
+func TestAgain(t *testing.T) {
+	w := newWorld(t)
+	x, release := w.use()
+	w.put(x, `{"resourceType":"Patient","id":"p","gender":"male"}`)
+	release()
+	t1, _ := r4.TypeByName("Patient")
+	if _, err := w.store.Reindex(t.Context(), []store.Reentry{{Key: plan.Key{Type: t1, ID: "p"}, Version: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Again(t.Context(), w.store); err != nil {
+		t.Fatal(err)
+	}
+	w.restart(0)
+	w.refuses("Patient", "gender=male", "indexed anew")
+	if w.jobs == 0 {
+		t.Error("no job was begun")
+	}
+	if err := w.run(nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.finds("Patient", "gender=male", 1)
+}
+
 // Of two definitions that clash the older one stands, and the newer is told.
 func TestClash(t *testing.T) {
 	w := newWorld(t)

@@ -55,6 +55,20 @@ func (k *Keeper) Run(ctx context.Context, id string, st store.Store, from []byte
 	}
 }
 
+// Again has every resource of a store indexed anew as soon as a server uses the
+// store: for entries that were lost and that a Repair cannot make again. Until it
+// is done, searches wait. No server may use the store meanwhile.
+func Again(ctx context.Context, st store.Store) error {
+	_, err := change(ctx, st, func(state *State) bool {
+		state.Extraction = noExtraction
+		return true
+	})
+	return err
+}
+
+// noExtraction is the extraction of no program.
+const noExtraction = -1
+
 func (s *kept) present() *Index {
 	s.mu.Lock()
 	defer s.mu.Unlock()

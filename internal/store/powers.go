@@ -41,6 +41,8 @@ type Report struct {
 	Problems []Problem // the first MaxProblems
 	More     int64     // problems beyond those
 	Mended   int64     // entries that a repair wrote
+	// Reindex: entries are lost which only a Reindex of their resources makes again.
+	Reindex bool `json:",omitempty"`
 }
 
 // Sound reports whether a check found no problem.

@@ -248,6 +248,7 @@ func (c *checker) checkCut(rid uint64, param plan.Param, known []byte) error {
 	n := 0
 	err := c.resolve(rid, param, known, func([]byte) { n++ })
 	if err == nil && n != 1 {
+		c.report.Reindex = true
 		c.report.Add(partIndex, "row %d: of an entry of %08x there are %d containers that have it: only a reindex of its resource mends that", rid, uint32(param), n)
 	}
 	return err

@@ -101,7 +101,7 @@ func TestLostEntryOfSheet(t *testing.T) {
 	}
 	s = reopen(t, e, s)
 	report, err := s.Repair(t.Context())
-	if err != nil || len(report.Problems) != 1 || report.Problems[0].Part != "index" || !strings.Contains(report.Problems[0].What, "reindex") {
+	if err != nil || !report.Reindex || len(report.Problems) != 1 || report.Problems[0].Part != "index" || !strings.Contains(report.Problems[0].What, "reindex") {
 		t.Fatalf("%v, %v", report.Problems, err)
 	}
 	if _, err := s.Reindex(t.Context(), []store.Reentry{{Key: patient("11"), Version: 1, Entries: []plan.Entry{name("all"), longName(11)}}}); err != nil {
