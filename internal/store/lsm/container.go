@@ -436,6 +436,10 @@ func (g *gather) merge(c []byte) error {
 	if err != nil || n == 0 {
 		return err
 	}
+	if n == 1 && c[0] == formArray { // most are
+		g.add(binary.LittleEndian.Uint16(c[1:]))
+		return nil
+	}
 	if c[0] != formBitmap {
 		room := ordRooms.Get().(*[]uint16)
 		defer ordRooms.Put(room)
