@@ -239,6 +239,9 @@ func (k *Keeper) Changed(ctx context.Context, id string, st store.Store) error {
 	case <-ctx.Done():
 		return fault.Wrap(fault.Canceled, "reindex.Changed", ctx.Err())
 	}
+	if err := k.begin(ctx, st); err != nil {
+		return err
+	}
 	wanted, err := k.wanted(ctx, st)
 	if err != nil {
 		return err
@@ -256,6 +259,28 @@ func (k *Keeper) Changed(ctx context.Context, id string, st store.Store) error {
 		return k.Submit(ctx, id, changed)
 	}
 	return nil
+}
+
+// begin notes in a store that has no resources yet that all of them will be
+// indexed by the program's extraction: whoever writes them asks for the Index
+// first. A store without State that has some was written before there was one.
+func (k *Keeper) begin(ctx context.Context, st store.Store) error {
+	if _, err := states.Get(ctx, st, stateID); !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	view, err := st.View(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	all := &plan.Plan{}
+	for _, t := range r4.ResourceTypes() {
+		all.Arms = append(all.Arms, plan.Arm{Type: t})
+	}
+	if n, err := view.Count(ctx, all); err != nil || n > 0 {
+		return err
+	}
+	return states.Create(ctx, st, stateID, &State{Extraction: k.Extraction})
 }
 
 // change reads State, and writes it when do says that it changed.

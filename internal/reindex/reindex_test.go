@@ -289,6 +289,29 @@ func TestAgain(t *testing.T) {
 	w.finds("Patient", "gender=male", 1)
 }
 
+// A new data store begins with the program's extraction. One that holds resources
+// and no word of what made their entries is of the first.
+func TestExtractionOfTheBeginning(t *testing.T) {
+	w := newWorld(t)
+	w.restart(7)
+	x, release := w.use()
+	w.put(x, `{"resourceType":"Patient","id":"p","gender":"male"}`)
+	release()
+	w.restart(7)
+	w.finds("Patient", "gender=male", 1)
+	if w.jobs != 0 {
+		t.Errorf("%d jobs for a store that was indexed well from its beginning", w.jobs)
+	}
+
+	old := newWorld(t)
+	old.put(x, `{"resourceType":"Patient","id":"p","gender":"male"}`)
+	old.restart(7)
+	old.refuses("Patient", "gender=male", "indexed anew")
+	if old.jobs == 0 {
+		t.Error("no job for a store of before")
+	}
+}
+
 // Of two definitions that clash the older one stands, and the newer is told.
 func TestClash(t *testing.T) {
 	w := newWorld(t)

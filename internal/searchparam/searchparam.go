@@ -21,4 +21,7 @@ package searchparam
 // Extraction is the number of what this package makes of resources. It goes up
 // when entries of resources that did not change become others; data stores of
 // before are then indexed anew (package reindex).
-const Extraction = 1
+//
+//	1  the first
+//	2  long texts, contained resources, Binary.securityContext
+const Extraction = 2
