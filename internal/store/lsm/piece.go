@@ -98,7 +98,7 @@ func (p *piece) writeSheets(t *tuning) error {
 		if err != nil || end == 0 {
 			return err
 		}
-		p.sheets = append(p.sheets, pieceSheet{end, w.encode(nil, in)})
+		p.sheets = append(p.sheets, pieceSheet{end, w.encode(in)})
 	}
 }
 

@@ -147,10 +147,10 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 	}
 	var failed error
 	err = f.each(s.mine, func(_ plan.Param, value []byte, whole bool) bool {
-		switch inside := s.inside(value, whole); {
-		case inside == yes:
+		switch s.inside(value, whole) {
+		case yes:
 			met = true
-		case inside == unsure:
+		case unsure:
 			failed = s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
 		}
 		return !met && failed == nil

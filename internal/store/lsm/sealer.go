@@ -124,7 +124,7 @@ func (w *sealer) next(ctx context.Context, all bool) (s *sealing, err error) {
 	}
 	s = &sealing{from: b.first, last: b.last, edits: snap.edits, key: sheetKey(b.last), loose: lowest}
 	if b.any {
-		s.value = store.tuning.sheets().encode(nil, b.rows())
+		s.value = store.tuning.sheets().encode(b.rows())
 	}
 	if b.first <= lowest {
 		s.loose, err = store.firstLoose(snap, b.last+1, snap.rid)

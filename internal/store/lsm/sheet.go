@@ -242,14 +242,14 @@ type rowsOfSheet struct {
 	ends []int        // of each row in refs; -1: the row has no facts
 }
 
-// encode appends the sheet of rows to dst.
-func (w sheetWriter) encode(dst []byte, in *rowsOfSheet) []byte {
+// encode writes the sheet of rows.
+func (w sheetWriter) encode(in *rowsOfSheet) []byte {
 	e := sheetEncoder{in: in, shapes: map[string]int{}}
 	e.findParams()
 	e.addRows()
 	e.addValues(w)
 	le := binary.LittleEndian
-	dst = append(dst, sheetForm)
+	dst := []byte{sheetForm}
 	dst = le.AppendUint16(dst, uint16(len(in.ends)))
 	dst = le.AppendUint16(dst, uint16(len(e.shapes)))
 	dst = le.AppendUint32(dst, uint32(len(e.params)))

@@ -24,7 +24,7 @@ func sheetOfRows(w sheetWriter, rows [][]plan.Entry) (*rowsOfSheet, []byte) {
 		b.addEntries(entries)
 	}
 	in := b.rows()
-	return in, w.encode(nil, in)
+	return in, w.encode(in)
 }
 
 // randomEntries makes entries of every shape: hashes, times, text with long

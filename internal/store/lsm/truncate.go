@@ -155,7 +155,7 @@ func (c *cutter) sheets(low uint64) error {
 			c.sets[string(factsKey(rid))] = nil
 		}
 		if b.any {
-			c.sets[string(sheetKey(low-1))] = c.store.tuning.sheets().encode(nil, b.rows())
+			c.sets[string(sheetKey(low-1))] = c.store.tuning.sheets().encode(b.rows())
 		}
 		return nil
 	})
