@@ -62,25 +62,32 @@ func (c connection) call(ctx context.Context, operation string, in, out any) err
 	if err := c.sign(ctx, req, body, "healthlake"); err != nil {
 		return err
 	}
-	resp, raw, err := fetched(req)
+	reply, err := fetched(req)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
-		return refusal(resp, raw)
+	if reply.code != http.StatusOK {
+		return refusal(reply)
 	}
-	return json.Unmarshal(raw, out)
+	return json.Unmarshal(reply.body, out)
 }
 
-// fetched sends a request and reads its answer whole.
-func fetched(req *http.Request) (*http.Response, []byte, error) {
+// reply is an answer, read whole.
+type reply struct {
+	code   int
+	status string // "404 Not Found"
+	body   []byte
+}
+
+// fetched sends a request and reads its answer.
+func fetched(req *http.Request) (reply, error) {
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return reply{}, err
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp, raw, err
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return reply{resp.StatusCode, resp.Status, body}, err
 }
 
 func (c connection) sign(ctx context.Context, req *http.Request, body []byte, service string) error {
@@ -96,13 +103,13 @@ func (c connection) signWith(ctx context.Context, req *http.Request, body []byte
 	return v4.NewSigner().SignHTTP(ctx, key, req, hex.EncodeToString(sum[:]), service, c.Region, time.Now())
 }
 
-func refusal(resp *http.Response, raw []byte) error {
+func refusal(r reply) error {
 	var said struct {
 		Type    string `json:"__type"`
 		Message string
 	}
-	if err := json.Unmarshal(raw, &said); err != nil || said.Type == "" {
-		return fmt.Errorf("the server answered %s", resp.Status)
+	if err := json.Unmarshal(r.body, &said); err != nil || said.Type == "" {
+		return fmt.Errorf("the server answered %s", r.status)
 	}
 	return fmt.Errorf("%s: %s", said.Type, said.Message)
 }

@@ -32,11 +32,11 @@ func (c *explainCommand) Run(ctx context.Context) error {
 	if err := c.sign(ctx, req, nil, "healthlake"); err != nil {
 		return err
 	}
-	resp, raw, err := fetched(req)
+	reply, err := fetched(req)
 	if err != nil {
 		return err
 	}
-	text, err := explanationIn(resp.StatusCode, raw)
+	text, err := explanationIn(reply.code, reply.body)
 	if err != nil {
 		return err
 	}

@@ -80,23 +80,23 @@ func (c connection) query(ctx context.Context, action string, out any, in ...str
 	if err := c.sign(ctx, req, body, "iam"); err != nil {
 		return err
 	}
-	resp, raw, err := fetched(req)
+	reply, err := fetched(req)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
+	if reply.code != http.StatusOK {
 		var said struct {
 			Error struct{ Code, Message string }
 		}
-		if err := xml.Unmarshal(raw, &said); err != nil || said.Error.Code == "" {
-			return fmt.Errorf("the server answered %s", resp.Status)
+		if err := xml.Unmarshal(reply.body, &said); err != nil || said.Error.Code == "" {
+			return fmt.Errorf("the server answered %s", reply.status)
 		}
 		return fmt.Errorf("%s: %s", said.Error.Code, said.Error.Message)
 	}
 	if out == nil {
 		return nil
 	}
-	return xml.Unmarshal(raw, out)
+	return xml.Unmarshal(reply.body, out)
 }
 
 // things lists ARNs.

@@ -100,23 +100,10 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
 		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen, MaxDatastores: c.maxDatastores(),
 		Backups: backups, BackupEvery: c.BackupEvery,
-		Gone: func(id string) {
-			limiter.Forget(id)
-			authority.Forget(id)
-			shared.gone(id)
-		},
+		Gone: func(id string) { limiter.Forget(id); authority.Forget(id); shared.gone(id) },
 	})
 	closing.add(func() error { plane.Close(); return nil })
-	shared.parameters.plane = plane
-	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
-	queue.Register(kindTransaction, shared.later)
-	shared.bulk = newBulkJobs(queue, system, plane, shared)
-	imports, err := c.imports(ctx, queue, plane, shared, log)
-	if err != nil {
-		return nil, err
-	}
-	shared.imports = imports
-	if shared.exports, err = c.exports(ctx, queue, plane, shared, log); err != nil {
+	if err := c.jobs(ctx, queue, system, plane, shared, log); err != nil {
 		return nil, err
 	}
 	trail, err := c.recorder(log, &closing)
@@ -140,7 +127,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Failures: throttle.NewFailures(), Query: &awsquery.API{Tokens: directory, Principals: people}, QueryVerifiers: queries,
 		Verifier: verifier, Policy: directory, Plane: plane,
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
-			Jobs: queue, Imports: imports, Exports: shared.exports, Schemes: c.schemes()},
+			Jobs: queue, Imports: shared.imports, Exports: shared.exports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
 		Metrics: metrics(shared.parameters, queue), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Searches: interaction.SearchLimits{Time: c.SearchTime, Rows: c.SearchRows}, SlowSearch: c.SlowSearch,
@@ -151,6 +138,19 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	}
 	closing.add(func() error { queue.Stop(); return nil })
 	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend, c.rewrapSystemKey(local, log)), stop: closing.close, log: log}, nil
+}
+
+// jobs gives the sessions what goes on behind requests, and the queue its kinds.
+func (c *serveCommand) jobs(ctx context.Context, queue *job.Queue, system store.Store, plane *datastore.Plane, shared *sessions, log *slog.Logger) (err error) {
+	shared.parameters.plane = plane
+	shared.later = &transactions{queue: queue, system: system, plane: plane, sessions: shared}
+	queue.Register(kindTransaction, shared.later)
+	shared.bulk = newBulkJobs(queue, system, plane, shared)
+	if shared.imports, err = c.imports(ctx, queue, plane, shared, log); err != nil {
+		return err
+	}
+	shared.exports, err = c.exports(ctx, queue, plane, shared, log)
+	return err
 }
 
 // engine opens the folder of all data stores.

@@ -164,7 +164,7 @@ type cloudBody struct{ *cloud.Reader }
 // Read implements io.Reader.
 func (b cloudBody) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if err != io.EOF {
+	if err != io.EOF { //nolint:errorlint // the object's end, not one that is cut off
 		err = cloudFault("blob.Read", "the object", err)
 	}
 	return n, err

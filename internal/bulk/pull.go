@@ -113,7 +113,7 @@ func (s *Sources) get(ctx context.Context, text string, header http.Header) (*ht
 		}
 		to, err := answer.Location()
 		if answer.StatusCode < 300 || answer.StatusCode > 399 || err != nil {
-			return answer, nil
+			return answer, nil //nolint:nilerr // no redirect, or none that says where to: the answer's status tells
 		}
 		if err := answer.Body.Close(); err != nil {
 			return nil, unreachable(ctx, err)
@@ -255,7 +255,7 @@ type fetched struct {
 // Read implements io.Reader.
 func (f fetched) Read(p []byte) (int, error) {
 	n, err := f.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // the end, not one that is cut off
 		err = unreachable(f.ctx, err)
 	}
 	return n, err

@@ -481,7 +481,7 @@ func drain(r *http.Request) {
 	if r.ContentLength > maxDrained || r.Header.Get("Expect") != "" {
 		return // it is told before it sends, or is beyond all measure
 	}
-	io.Copy(io.Discard, io.LimitReader(r.Body, maxDrained)) // how it ends is the client's affair
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDrained)) // how it ends is the client's affair
 }
 
 // readAll is io.ReadAll into a buffer of the size that is likely right.

@@ -75,10 +75,10 @@ const maxExplained = 20
 func (w explanation) arms(arms []store.ExplainedArm, depth int) {
 	for i, arm := range arms {
 		if i == maxExplained {
-			fmt.Fprintf(w, "%sand %d types more\n", indent(depth), len(arms)-i)
+			fmt.Fprintf(w.Builder, "%sand %d types more\n", indent(depth), len(arms)-i)
 			return
 		}
-		fmt.Fprintf(w, "%s%s: estimated %s, true %s\n", indent(depth), w.registry.Name(arm.Type), estimate(arm.AtMost), count(arm.Matches))
+		fmt.Fprintf(w.Builder, "%s%s: estimated %s, true %s\n", indent(depth), w.registry.Name(arm.Type), estimate(arm.AtMost), count(arm.Matches))
 		w.condition(arm.Where, search.NameColumns(w.registry, arm.Type), depth+1)
 	}
 }
@@ -94,14 +94,14 @@ func (w explanation) condition(c store.Explained, names search.Columns, depth in
 	if c.How != "" {
 		w.WriteString(", " + c.How)
 	}
-	fmt.Fprintf(w, ": estimated %s, true %s", estimate(c.AtMost), count(c.Matches))
+	fmt.Fprintf(w.Builder, ": estimated %s, true %s", estimate(c.AtMost), count(c.Matches))
 	if c.Leads {
 		w.WriteString(", leads")
 	}
 	w.WriteByte('\n')
 	for i, part := range c.Parts {
 		if i == maxExplained {
-			fmt.Fprintf(w, "%sand %d more\n", indent(depth+1), len(c.Parts)-i)
+			fmt.Fprintf(w.Builder, "%sand %d more\n", indent(depth+1), len(c.Parts)-i)
 			break
 		}
 		w.condition(part, names, depth+1)

@@ -38,17 +38,17 @@ func (b *bench) bulk(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if err := b.measureJob(ctx, w, "import, "+level, n, func() error { return b.importAll(ctx, store, folder, level) }); err != nil {
+		if err := b.measureJob(w, "import, "+level, n, func() error { return b.importAll(ctx, store, folder, level) }); err != nil {
 			return err
 		}
 		last = store
 	}
-	err = b.measureJob(ctx, w, "export", n, func() error { return b.exportAll(ctx, last) })
+	err = b.measureJob(w, "export", n, func() error { return b.exportAll(ctx, last) })
 	return errors.Join(err, w.Flush())
 }
 
 // measureJob prints a line about a job.
-func (b *bench) measureJob(ctx context.Context, w io.Writer, name string, n int, run func() error) error {
+func (b *bench) measureJob(w io.Writer, name string, n int, run func() error) error {
 	idle, err := b.server.Waited()
 	if err != nil {
 		return err

@@ -146,8 +146,11 @@ func (b *bench) line(ctx context.Context, kind operation, w *world, clients int,
 				return err
 			}
 			rounds[i] = append(rounds[i], r)
-			if b.benchstat {
-				b.benchmark(kind, clients, t, r)
+			if !b.benchstat {
+				continue
+			}
+			if err := b.benchmark(kind, clients, t, r); err != nil {
+				return err
 			}
 		}
 	}
@@ -202,10 +205,11 @@ func known(d time.Duration) string {
 }
 
 // benchmark prints a round as Go's benchmarks are printed.
-func (b *bench) benchmark(kind operation, clients int, t *target, r result) {
+func (b *bench) benchmark(kind operation, clients int, t *target, r result) error {
 	name := strings.NewReplacer(" ", "_", ",", "").Replace(kind.name + "/" + t.name)
-	fmt.Fprintf(b.out, "BenchmarkLoad/%s/clients=%d-%d\t%d\t%d ns/op\t%d p50-ns\t%d p99-ns\t%d server-cpu-ns/op\t%d client-cpu-ns/op\n",
+	_, err := fmt.Fprintf(b.out, "BenchmarkLoad/%s/clients=%d-%d\t%d\t%d ns/op\t%d p50-ns\t%d p99-ns\t%d server-cpu-ns/op\t%d client-cpu-ns/op\n",
 		name, clients, runtime.NumCPU(), len(r.times), int64(r.took)/int64(len(r.times)), r.percentile(50), r.percentile(99), r.each(r.cpu), r.each(r.client))
+	return err
 }
 
 // preload creates a store with patients and prints how fast that was.

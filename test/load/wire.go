@@ -63,15 +63,16 @@ func (w *wire) exchange(request []byte, wanted int) (status int, body []byte, er
 	if err != nil {
 		return 0, nil, err
 	}
-	content := io.Reader(io.LimitReader(w.in, length))
+	content := io.LimitReader(w.in, length)
 	if length < 0 {
 		content = httputil.NewChunkedReader(w.in)
 	}
-	if status != wanted {
+	switch {
+	case status != wanted:
 		body, err = io.ReadAll(content)
-	} else if length < 0 {
+	case length < 0:
 		_, err = io.Copy(io.Discard, content)
-	} else {
+	default:
 		_, err = w.in.Discard(int(length))
 	}
 	if err == nil && length < 0 {

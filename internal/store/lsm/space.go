@@ -80,7 +80,7 @@ func (f *floor) check() error {
 func (f *floor) room(name string) error {
 	info, err := f.fs.Stat(name)
 	if err != nil {
-		return nil // it is gone, or whoever copies it finds out
+		return nil //nolint:nilerr // it is gone, or whoever copies it finds out
 	}
 	usage, err := f.fs.GetDiskUsage(f.path)
 	if err == nil && usage.AvailBytes < f.min+uint64(info.Size()) {

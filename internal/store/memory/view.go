@@ -289,7 +289,7 @@ func cut(op string, rows []row, want pageOf) (store.Page, error) {
 		}
 		// As long however many commits there are: a link's length tells nobody.
 		width := len(strconv.FormatInt(rows[want.limit-1].place.Order, 10))
-		page.Next = append(next, bytes.Repeat([]byte(" "), len("-9223372036854775808")-width)...)
+		page.Next = slices.Concat(next, bytes.Repeat([]byte(" "), len("-9223372036854775808")-width))
 	}
 	return page, nil
 }
