@@ -14,14 +14,15 @@ type join struct {
 	other   *arms
 	gather  func() (*listed, error)
 	test    func(rid uint64) (bool, error)
-	rowwise bool // gather does not apply
+	rowwise bool  // gather does not apply
+	rowCost int64 // of test: how many resources at the other end are gathered in its time
 
 	limit int64 // of other; -1: not asked yet
 	done  *listed
 	rows  *byRow
 }
 
-func newJoin(q *query, other *arms) *join { return &join{q: q, other: other, limit: -1} }
+func newJoin(q *query, other *arms) *join { return &join{q: q, other: other, rowCost: 1, limit: -1} }
 
 func (j *join) bound() (int64, error) {
 	if j.rowwise {
@@ -47,7 +48,7 @@ func (j *join) expect(rows int64) error {
 	if _, err := j.bound(); err != nil {
 		return err
 	}
-	if j.rowwise || j.done == nil && rows < j.limit {
+	if j.rowwise || j.done == nil && rows < j.limit/j.rowCost {
 		j.rows = &byRow{j.q, j.test}
 	}
 	return nil
@@ -99,13 +100,14 @@ func (q *query) compileChain(n plan.Chain) (cond, error) {
 	}
 	j := newJoin(q, to)
 	j.gather = func() (*listed, error) { return q.gatherSources(n.Params, to) }
+	columns, known := columnsOf(n.Params), targets{q: q, of: to, met: map[plan.Hash]bool{}}
+	var room []plan.Hash
 	j.test = func(rid uint64) (bool, error) {
-		targets, err := q.references(rid, n.Params)
-		if err != nil {
+		if room, err = q.references(rid, columns, room[:0]); err != nil {
 			return false, err
 		}
-		for _, self := range targets {
-			if met, err := q.isCurrent(self, to); err != nil || met {
+		for _, self := range room {
+			if met, err := known.has(self); err != nil || met {
 				return met, err
 			}
 		}
@@ -174,19 +176,36 @@ func (q *query) selves(of *arms) ([]plan.Hash, error) {
 
 func compareHashes(a, b plan.Hash) int { return bytes.Compare(a[:], b[:]) }
 
-// references lists what a row's entries of some params point to.
-func (q *query) references(rid uint64, params []plan.Param) (found []plan.Hash, err error) {
-	f, err := q.facts(rid)
-	if err != nil || f == nil {
-		return nil, err
-	}
-	wanted := func(param plan.Param) bool { return slices.Contains(params, param) }
-	err = q.eachWhole(rid, f, wanted, func(_ plan.Param, value []byte) {
+// references appends what a row's entries of some params point to.
+func (q *query) references(rid uint64, params []column, found []plan.Hash) ([]plan.Hash, error) {
+	err := q.eachOf(rid, params, func(value []byte) {
 		if len(value) == hashSize {
 			found = append(found, plan.Hash(value))
 		}
 	})
 	return found, err
+}
+
+// maxRemembered bounds the resources of which a chain remembers whether they are
+// among its targets.
+const maxRemembered = 4096
+
+// targets are the resources that a chain leads to. Many rows point to one.
+type targets struct {
+	q   *query
+	of  *arms
+	met map[plan.Hash]bool
+}
+
+func (t *targets) has(self plan.Hash) (bool, error) {
+	if met, known := t.met[self]; known {
+		return met, nil
+	}
+	met, err := t.q.isCurrent(self, t.of)
+	if err == nil && len(t.met) < maxRemembered {
+		t.met[self] = met
+	}
+	return met, err
 }
 
 // isCurrent reports whether the resource of a self hash is one of the arms'.
@@ -211,7 +230,7 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 		return nil, err
 	}
 	j := newJoin(q, from)
-	j.rowwise = versions
+	j.rowwise, j.rowCost = versions, q.store.tuning.hasRowCost
 	j.gather = func() (*listed, error) { return q.gatherTargets(n.Params, from) }
 	j.test = func(rid uint64) (bool, error) {
 		self, deleted, err := q.self(rid)
@@ -230,13 +249,14 @@ func (q *query) gatherTargets(params []plan.Param, sources *arms) (*listed, erro
 		return list(nil), nil
 	}
 	targets := map[plan.Hash]struct{}{}
-	err := sources.each(newest, func(b uint32, rows set) (bool, error) {
+	columns := columnsOf(params)
+	var room []plan.Hash
+	err := sources.each(newest, func(b uint32, rows set) (_ bool, err error) {
 		for _, o := range rows.all() {
-			found, err := q.references(q.rid(b, o), params)
-			if err != nil {
+			if room, err = q.references(q.rid(b, o), columns, room[:0]); err != nil {
 				return false, err
 			}
-			for _, self := range found {
+			for _, self := range room {
 				targets[self] = struct{}{}
 			}
 		}

@@ -26,6 +26,7 @@ type scan struct {
 	probe    int     // keys that bound reads at most
 	done     *listed // once read to its end
 	rows     *byRow  // when rows are looked at instead
+	column   column  // for that
 }
 
 // compileRange makes a range; an empty one has no keys.
@@ -42,7 +43,7 @@ func (q *query) compileRange(n plan.Range) (cond, error) {
 
 func newScan(q *query, param plan.Param, low, high []byte, holds func([]byte) bool) *scan {
 	lower, upper := indexBounds(param, low, high)
-	return &scan{q: q, param: param, low: low, high: high, lower: lower, upper: upper, holds: holds, gathered: map[uint32]*gather{}, probe: q.store.tuning.scanProbe}
+	return &scan{q: q, param: param, low: low, high: high, lower: lower, upper: upper, holds: holds, gathered: map[uint32]*gather{}, probe: q.store.tuning.scanProbe, column: column{param: param}}
 }
 
 // read reads up to limit more keys; 0 is no limit.
@@ -118,14 +119,18 @@ func (s *scan) bound() (int64, error) {
 	return many, nil
 }
 
-// leastProbe is how many keys are read to learn the size of a range, however few
-// rows other conditions leave.
-const leastProbe = 16
+const (
+	// leastProbe is how many keys are read to learn the size of a range, however
+	// few rows other conditions leave.
+	leastProbe = 16
+	// keyCost is how many rows are tested in the time of reading a key.
+	keyCost = 4
+)
 
-// hint says that rows will be asked about at most: to read more keys than that
-// only to learn the range's size does not pay.
+// hint says that rows will be asked about at most: to read more keys than would
+// be cheaper only to learn the range's size does not pay.
 func (s *scan) hint(rows int64) {
-	s.probe = int(min(int64(s.probe), max(leastProbe, rows)))
+	s.probe = int(min(int64(s.probe), max(leastProbe, rows/keyCost)))
 }
 
 // expect turns to rows when the range is large and the rows are few.
@@ -145,23 +150,54 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 	if err != nil || f == nil {
 		return false, err
 	}
-	var failed error
-	err = f.each(s.mine, func(_ plan.Param, value []byte, whole bool) bool {
-		switch s.inside(value, whole) {
-		case yes:
-			met = true
-		case unsure:
-			failed = s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
-		}
-		return !met && failed == nil
+	if f.loose == nil {
+		return s.testSheet(rid, &f.sheet)
+	}
+	err = f.loose.each(func(param plan.Param, value []byte) bool {
+		met = param == s.param && s.inside(value, true) == yes
+		return !met
 	})
-	if failed != nil {
-		err = failed
+	return met, err
+}
+
+// testSheet is test for a row of a sheet.
+func (s *scan) testSheet(rid uint64, r *sheetRow) (met bool, err error) {
+	refs, err := s.column.refs(r)
+	for ; err == nil && !met && len(refs) > 0; refs = refs[s.column.size:] {
+		n := s.column.first + getRef(refs, s.column.size)
+		inside := s.column.learned.recall(n)
+		if inside != unsure {
+			met = inside == yes
+			continue
+		}
+		value, whole, failed := r.valueAt(n)
+		if failed != nil {
+			return false, failed
+		}
+		switch inside = s.inside(value, whole); inside {
+		case unsure:
+			err = s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
+		default:
+			s.learn(n, value, inside)
+			met = inside == yes
+		}
 	}
 	return met, err
 }
 
-func (s *scan) mine(param plan.Param) bool { return param == s.param }
+// learn notes what was found of value n, where it tells of others too: a value
+// may lie between the bounds and not hold.
+func (s *scan) learn(n int, value []byte, inside verdict) {
+	l := &s.column.learned
+	switch {
+	case inside == yes && s.holds == nil:
+		l.from, l.to = min(l.from, n), max(l.to, n)
+	case inside == no && bytes.Compare(value, s.low) < 0:
+		l.below = max(l.below, n)
+	case inside == no && s.high != nil && bytes.Compare(value, s.high) >= 0:
+		l.above = min(l.above, n)
+	}
+}
 
 // verdict is what is known of a value.
 type verdict byte

@@ -163,26 +163,44 @@ type sheetRow struct {
 	value []byte // the last one read
 }
 
+// field is the refs of one param in rows of one shape.
+type field struct {
+	index int // of the param
+	first int // value that refs count from
+	count int
+	size  int // bytes of a ref
+}
+
+func (f *field) bytes() int { return f.count * f.size }
+
+// field reads a field by its number; its refs must fit in room bytes.
+func (s *sheet) field(number, room int) (field, error) {
+	f := field{index: at32(s.fields, 2*number), count: at32(s.fields, 2*number+1)}
+	if f.index < 0 || f.count <= 0 || paramEntry*(f.index+1) > len(s.params) {
+		return field{}, badSheet()
+	}
+	first, end := s.span(f.index)
+	f.first, f.size = first, refSize(end-first)
+	if f.bytes() > room {
+		return field{}, badSheet()
+	}
+	return f, nil
+}
+
 // each calls do for the entries of the row that wanted asks for (nil: all), in
 // order, until it returns false. A value is valid until the next one; one that
 // is not whole is the beginning of one.
 func (r *sheetRow) each(wanted func(plan.Param) bool, do func(param plan.Param, value []byte, whole bool) bool) error {
-	field, refs := at32(r.shapes, 2*r.shape), r.refs
-	for len(refs) > 0 {
-		index, count := at32(r.fields, 2*field), at32(r.fields, 2*field+1)
-		field++
-		if index < 0 || count <= 0 || paramEntry*(index+1) > len(r.params) {
-			return badSheet()
+	number, refs := at32(r.shapes, 2*r.shape), r.refs
+	for ; len(refs) > 0; number++ {
+		f, err := r.field(number, len(refs))
+		if err != nil {
+			return err
 		}
-		first, end := r.span(index)
-		size := refSize(end - first)
-		if count*size > len(refs) {
-			return badSheet()
-		}
-		param := plan.Param(binary.LittleEndian.Uint32(r.params[paramEntry*index:]))
+		param := plan.Param(binary.LittleEndian.Uint32(r.params[paramEntry*f.index:]))
 		if wanted == nil || wanted(param) {
-			for i := range count {
-				value, whole, err := r.valueAt(first + getRef(refs[i*size:], size))
+			for i := range f.count {
+				value, whole, err := r.valueAt(f.first + getRef(refs[i*f.size:], f.size))
 				if err != nil {
 					return err
 				}
@@ -191,7 +209,7 @@ func (r *sheetRow) each(wanted func(plan.Param) bool, do func(param plan.Param, 
 				}
 			}
 		}
-		refs = refs[count*size:]
+		refs = refs[f.bytes():]
 	}
 	return nil
 }
@@ -209,24 +227,45 @@ func getRef(b []byte, size int) int {
 
 // valueAt reads a value by its number.
 func (r *sheetRow) valueAt(n int) (value []byte, whole bool, err error) {
-	begin := at32(r.restarts, n/restart)
-	if n < 0 || n >= r.count || begin < 0 || begin > len(r.values) {
+	if n < 0 || n >= r.count {
 		return nil, false, badSheet()
 	}
-	in := fields{b: r.values[begin:]}
+	at, first := at32(r.restarts, n/restart), n-n%restart
+	parts := r.partsOf(first, n)
 	r.value = r.value[:0]
-	for i := n - n%restart; i <= n; i++ {
-		shared, size := int(r.shared[i]), uint64(r.sizes[i]&^cutBit)
-		if size == longSize {
-			size = in.uvarint()
+	for i := first; i <= n; i++ {
+		size := int(r.sizes[i] &^ cutBit)
+		if size == longSize && at >= 0 && at <= len(r.values) {
+			long, read := binary.Uvarint(r.values[at:])
+			at, size = at+max(read, 0), int(min(long, uint64(len(r.values))+1))
 		}
-		rest := in.take(int(min(size, uint64(len(in.b)+1))))
-		if in.bad || shared > len(r.value) {
+		if at < 0 || size > len(r.values)-at {
 			return nil, false, badSheet()
 		}
-		r.value = append(r.value[:shared], rest...)
+		if parts>>(i-first)&1 == 1 {
+			shared := int(r.shared[i])
+			if shared > len(r.value) {
+				return nil, false, badSheet()
+			}
+			r.value = append(r.value[:shared], r.values[at:at+size]...)
+		}
+		at += size
 	}
 	return r.value, r.sizes[n]&cutBit == 0, nil
+}
+
+// partsOf tells of which values from first to n the rests make up value n: a bit
+// for each, the lowest for first. Others are stepped over.
+func (s *sheet) partsOf(first, n int) (parts uint32) {
+	parts = 1 << (n - first)
+	need := s.shared[n]
+	for i := n - 1; i >= first && need > 0; i-- {
+		if s.shared[i] < need {
+			parts |= 1 << (i - first)
+			need = s.shared[i]
+		}
+	}
+	return parts
 }
 
 // sheetWriter makes sheets. Keys are what entries are: a param and a value.

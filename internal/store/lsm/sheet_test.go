@@ -118,7 +118,82 @@ func wantRows(t *testing.T, raw []byte, rows [][]plan.Entry, keys []plan.Entry) 
 			t.Fatalf("row %d: %d entries of one param, %v", i, one, err)
 		}
 	}
+	wantColumns(t, &s, rows)
 	return cut
+}
+
+// wantColumns reads the rows of a sheet param by param, in any order.
+func wantColumns(t *testing.T, s *sheet, rows [][]plan.Entry) {
+	t.Helper()
+	for _, param := range []plan.Param{1, 2, 3, 4, 5, 6, 1 << 31} {
+		c := column{param: param}
+		for _, i := range rand.New(rand.NewPCG(5, 6)).Perm(len(rows)) {
+			if rows[i] == nil {
+				continue
+			}
+			row := sheetRow{sheet: s}
+			var err error
+			if row.shape, row.refs, err = s.row(s.first + uint64(i)); err != nil {
+				t.Fatal(err)
+			}
+			want := slices.DeleteFunc(slices.Clone(rows[i]), func(e plan.Entry) bool { return e.Param != param })
+			refs, err := c.refs(&row)
+			if err != nil || len(refs) != len(want)*c.size {
+				t.Fatalf("row %d: %d bytes of refs of param %d, want %d of %d; %v", i, len(refs), param, len(want), c.size, err)
+			}
+			for j := range want {
+				value, whole, err := row.valueAt(c.first + getRef(refs[j*c.size:], c.size))
+				if err != nil || !sameEntry(value, whole, want[j].Value) {
+					t.Fatalf("row %d: value %d of param %d is %x, %v", i, j, param, value, err)
+				}
+			}
+		}
+	}
+}
+
+// What a range learned of some values of a sheet holds for the others, whatever
+// the order in which rows are asked about.
+func TestRangesLearnOfSheets(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	rows := make([][]plan.Entry, 1024)
+	for i := range rows {
+		rows[i] = randomEntries(rng)
+	}
+	_, raw := sheetOfRows(sheetWriter{cutFrom: 1 << 30}, rows)
+	sheet, err := parseSheet(uint64(len(rows))-1, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := func(param plan.Param) []byte {
+		for {
+			entries := rows[rng.IntN(len(rows))]
+			if i := slices.IndexFunc(entries, func(e plan.Entry) bool { return e.Param == param }); i >= 0 {
+				return entries[i].Value[:rng.IntN(len(entries[i].Value)+1)]
+			}
+		}
+	}
+	for range 300 {
+		r := plan.Range{Param: []plan.Param{1, 2, 3, 4, 1 << 31}[rng.IntN(5)]}
+		r.Low, r.High = bound(r.Param), bound(r.Param)
+		if rng.IntN(4) == 0 {
+			r.High = nil
+		}
+		s := &scan{param: r.Param, low: r.Low, high: r.High, column: column{param: r.Param}}
+		if rng.IntN(3) == 0 {
+			r.Tail = &plan.Tail{At: rng.IntN(9), Low: bound(r.Param)}
+			s.holds = r.Holds
+		}
+		for _, i := range rng.Perm(len(rows)) {
+			row := sheetRow{sheet: &sheet}
+			if row.shape, row.refs, err = sheet.row(uint64(i)); err != nil {
+				t.Fatal(err)
+			}
+			want := slices.ContainsFunc(rows[i], func(e plan.Entry) bool { return e.Param == r.Param && r.Holds(e.Value) })
+			if got, err := s.testSheet(uint64(i), &row); err != nil || got != want {
+				t.Fatalf("row %d of %+v: %t, %v", i, r, got, err)
+			}
+		}
+	}
 }
 
 // A row may have more entries than a ref of two bytes can tell.
@@ -182,6 +257,7 @@ func FuzzSheet(f *testing.F) {
 		if err != nil {
 			return
 		}
+		first := column{param: 1}
 		for rid := s.first; rid <= s.last && rid-s.first < 2000; rid++ {
 			if !s.has(rid) {
 				continue
@@ -189,6 +265,10 @@ func FuzzSheet(f *testing.F) {
 			row := sheetRow{sheet: &s}
 			if row.shape, row.refs, err = s.row(rid); err == nil {
 				_ = row.each(nil, func(plan.Param, []byte, bool) bool { return true })
+				refs, err := first.refs(&row)
+				for ; err == nil && len(refs) > 0; refs = refs[first.size:] {
+					_, _, _ = row.valueAt(first.first + getRef(refs, first.size))
+				}
 			}
 		}
 	})

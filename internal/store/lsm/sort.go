@@ -137,29 +137,41 @@ type top struct {
 	limit int
 	after *place
 	rows  []place
+	full  bool // the first limit+1 of rows are in order: what comes behind them is not wanted
 }
 
-func (t *top) add(p place) {
-	if t.after != nil && p.compare(t.after) <= 0 {
+// add takes a place, in memory of its own if it is kept.
+func (t *top) add(p *place) {
+	if t.after != nil && p.compare(t.after) <= 0 || t.full && p.compare(&t.rows[t.limit]) > 0 {
 		return
 	}
-	if t.rows = append(t.rows, p); len(t.rows) > topRoom*(t.limit+1) {
+	if t.rows = append(t.rows, p.clone()); len(t.rows) > topRoom*(t.limit+1) {
 		t.cut()
 	}
+}
+
+func (p *place) clone() place {
+	own := *p
+	own.keys = slices.Clone(p.keys)
+	for i := range own.keys {
+		own.keys[i].value = bytes.Clone(own.keys[i].value)
+	}
+	return own
 }
 
 func (t *top) cut() {
 	slices.SortFunc(t.rows, func(a, b place) int { return a.compare(&b) })
 	t.rows = slices.CompactFunc(t.rows, func(a, b place) bool { return a.rid == b.rid }) // met in two params
 	t.rows = t.rows[:min(len(t.rows), t.limit+1)]
+	t.full = len(t.rows) > t.limit
 }
 
 // best looks at every match's sort keys.
 func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) {
-	t := top{limit: p.Limit, after: after}
+	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
 	for _, b := range hits.order {
 		for _, o := range hits.blocks[b].all() {
-			at, err := q.place(q.rid(b, o), p.Sort)
+			at, err := r.place(q.rid(b, o))
 			if err != nil {
 				return nil, err
 			}
@@ -170,49 +182,59 @@ func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 	return t.rows, nil
 }
 
-// place makes the place of a row.
-func (q *query) place(rid uint64, sorts []plan.Sort) (place, error) {
-	p := place{order: sorted, rid: rid, keys: make([]sortKey, len(sorts))}
-	for i, s := range sorts {
-		key, err := q.sortKey(rid, s)
-		if err != nil {
-			return place{}, err
-		}
-		p.keys[i] = key
-	}
-	return p, nil
+// ranker makes the places of rows in an order.
+type ranker struct {
+	q       *query
+	sorts   []plan.Sort
+	columns [][]column // of each sort by a param
+	room    place
 }
 
-func (q *query) sortKey(rid uint64, s plan.Sort) (sortKey, error) {
-	key := sortKey{desc: s.Desc}
+func (q *query) ranker(sorts []plan.Sort) *ranker {
+	r := &ranker{q: q, sorts: sorts, room: place{order: sorted, keys: make([]sortKey, len(sorts))}}
+	for _, s := range sorts {
+		r.columns = append(r.columns, columnsOf(s.Params))
+	}
+	return r
+}
+
+// place makes the place of a row, valid until it is asked for another.
+func (r *ranker) place(rid uint64) (*place, error) {
+	r.room.rid = rid
+	for i := range r.sorts {
+		if err := r.setKey(rid, i); err != nil {
+			return nil, err
+		}
+	}
+	return &r.room, nil
+}
+
+// setKey finds the row's key of one sort.
+func (r *ranker) setKey(rid uint64, i int) error {
+	key, s := &r.room.keys[i], &r.sorts[i]
+	*key = sortKey{desc: s.Desc, value: key.value[:0]}
 	switch s.By {
 	case plan.ByUpdated:
-		key.value = appendRID(nil, rid)
-		return key, nil
+		key.value = appendRID(key.value, rid)
+		return nil
 	case plan.ByParam:
-		return q.valueKey(rid, s)
+		return r.setValue(rid, key, r.columns[i])
 	}
-	h, err := q.header(rid)
+	h, err := r.q.header(rid)
 	if s.By == plan.ByID {
-		key.value = []byte(h.key.ID)
+		key.value = append(key.value, h.key.ID...)
 	} else {
-		key.value = binary.BigEndian.AppendUint16(nil, uint16(h.key.Type))
+		key.value = binary.BigEndian.AppendUint16(key.value, uint16(h.key.Type))
 	}
-	return key, err
+	return err
 }
 
-// valueKey finds a row's smallest value of the sort's params, or its largest.
-func (q *query) valueKey(rid uint64, s plan.Sort) (sortKey, error) {
-	key := sortKey{desc: s.Desc, missing: true}
-	f, err := q.facts(rid)
-	if err != nil || f == nil {
-		return key, err
-	}
-	wanted := func(param plan.Param) bool { return slices.Contains(s.Params, param) }
-	err = q.eachWhole(rid, f, wanted, func(_ plan.Param, value []byte) {
-		if key.missing || s.Desc == (bytes.Compare(value, key.value) > 0) {
+// setValue finds a row's smallest value of the sort's params, or its largest.
+func (r *ranker) setValue(rid uint64, key *sortKey, columns []column) error {
+	key.missing = true
+	return r.q.eachOf(rid, columns, func(value []byte) {
+		if key.missing || key.desc == (bytes.Compare(value, key.value) > 0) {
 			key.missing, key.value = false, append(key.value[:0], value...)
 		}
 	})
-	return key, err
 }

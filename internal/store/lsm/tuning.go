@@ -10,6 +10,10 @@ type tuning struct {
 	// joinProbe is how many resources at the other end of a join are gathered
 	// without asking whether looking at rows would be cheaper.
 	joinProbe int64
+	// hasRowCost is how many sources of a Has are gathered in the time of testing
+	// one row: references are read from sheets, a sheet at a time, while the test
+	// of a row reads its header and the containers of what points to it.
+	hasRowCost int64
 	// walkFrom is from how many matches on a sort by a param walks its index and
 	// looks which rows match, instead of looking up each match's values.
 	walkFrom int64
@@ -25,6 +29,6 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 
 // usualTuning was set by measurement: engine.md, 5.4.
 var usualTuning = tuning{
-	scanProbe: 1024, joinProbe: 256, walkFrom: 3000, ingestFrom: 128, importOps: importOps,
+	scanProbe: 1024, joinProbe: 256, hasRowCost: 16, walkFrom: 3000, ingestFrom: 128, importOps: importOps,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
 }

@@ -21,7 +21,7 @@ type walker struct {
 // meets. A row with several values is taken at the one that counts, which its
 // facts tell; rows without one come last.
 func (q *query) walk(hits *listed, p *plan.Plan, after *place) ([]place, error) {
-	t := top{limit: p.Limit, after: after}
+	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
 	first := p.Sort[0]
 	if after == nil || !after.keys[0].missing {
 		walkers, err := q.walkers(first, after)
@@ -33,7 +33,7 @@ func (q *query) walk(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 			if !ok {
 				break
 			}
-			if err := q.takeValue(walkers, value, hits, p, &t); err != nil {
+			if err := r.takeValue(walkers, value, hits, &t); err != nil {
 				return nil, err
 			}
 			t.cut()
@@ -42,7 +42,7 @@ func (q *query) walk(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 	if len(t.rows) > t.limit {
 		return t.rows, nil
 	}
-	return q.withMissing(hits, p, &t)
+	return r.withMissing(hits, &t)
 }
 
 // walkers begin at the value behind which the page begins.
@@ -101,12 +101,12 @@ func foremost(walkers []*walker) (value []byte, ok bool) {
 
 // takeValue takes the hits of one value from all walkers that stand on it, and
 // moves them on.
-func (q *query) takeValue(walkers []*walker, value []byte, hits *listed, p *plan.Plan, t *top) error {
+func (r *ranker) takeValue(walkers []*walker, value []byte, hits *listed, t *top) error {
 	for _, w := range walkers {
 		if !w.valid || !bytes.Equal(w.value, value) {
 			continue
 		}
-		if err := q.takePosting(indexPrefix(w.param, value), value, hits, p, t); err != nil {
+		if err := r.takePosting(indexPrefix(w.param, value), value, hits, t); err != nil {
 			return err
 		}
 		if w.desc {
@@ -122,11 +122,12 @@ func (q *query) takeValue(walkers []*walker, value []byte, hits *listed, p *plan
 }
 
 // takePosting takes the hits of one posting that count with this value.
-func (q *query) takePosting(prefix, value []byte, hits *listed, p *plan.Plan, t *top) error {
+func (r *ranker) takePosting(prefix, value []byte, hits *listed, t *top) error {
+	q, alone := r.q, len(r.sorts) == 1
 	posting := q.postings(prefix)
 	taken := 0
 	for _, b := range hits.order {
-		if len(p.Sort) == 1 && taken > t.limit {
+		if alone && taken > t.limit {
 			break // the rest of this value comes behind the page
 		}
 		rows, err := posting.keep(b, hits.blocks[b].clone())
@@ -137,13 +138,13 @@ func (q *query) takePosting(prefix, value []byte, hits *listed, p *plan.Plan, t 
 			return err
 		}
 		for i := rows.n - 1; i >= 0; i-- {
-			at, err := q.place(q.rid(b, rows.all()[i]), p.Sort)
+			at, err := r.place(q.rid(b, rows.all()[i]))
 			if err != nil {
 				return err
 			}
 			if !at.keys[0].missing && bytes.Equal(at.keys[0].value, value) && (t.after == nil || at.compare(t.after) > 0) {
 				t.add(at)
-				if taken++; len(p.Sort) == 1 && taken > t.limit {
+				if taken++; alone && taken > t.limit {
 					break
 				}
 			}
@@ -153,10 +154,10 @@ func (q *query) takePosting(prefix, value []byte, hits *listed, p *plan.Plan, t 
 }
 
 // withMissing adds the hits without a value of the first sort key.
-func (q *query) withMissing(hits *listed, p *plan.Plan, t *top) ([]place, error) {
+func (r *ranker) withMissing(hits *listed, t *top) ([]place, error) {
 	for _, b := range hits.order {
 		for _, o := range hits.blocks[b].all() {
-			at, err := q.place(q.rid(b, o), p.Sort)
+			at, err := r.place(r.q.rid(b, o))
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,164 @@
+package lsm
+
+import (
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// column finds the values of one param in rows of sheets. What is the same for
+// all rows of a sheet, or for all of one shape, is found once: to look at a row
+// costs little more than to read its refs.
+type column struct {
+	param plan.Param
+
+	known   bool
+	sheet   uint64 // last row of the sheet that the rest is of
+	index   int    // of param there; -1: no row of it has the param
+	first   int    // its first value
+	size    int    // bytes of a ref
+	places  []refPlace
+	learned learned
+}
+
+// refPlace is where the refs of a param stand among those of a row of one shape.
+type refPlace struct {
+	known      bool
+	begin, end int
+}
+
+func columnsOf(params []plan.Param) []column {
+	all := make([]column, len(params))
+	for i, param := range params {
+		all[i].param = param
+	}
+	return all
+}
+
+// refs gives the refs of a row to values of the param, each of size bytes and
+// counted from first.
+func (c *column) refs(r *sheetRow) ([]byte, error) {
+	if !c.known || c.sheet != r.last {
+		c.turn(r.sheet)
+	}
+	if c.index < 0 {
+		return nil, nil
+	}
+	at := &c.places[r.shape] // there is one: the row's refs were found by its shape
+	if !at.known {
+		begin, end, err := c.locate(r)
+		if err != nil {
+			return nil, err
+		}
+		*at = refPlace{true, begin, end}
+	}
+	return r.refs[at.begin:at.end], nil
+}
+
+// turn makes the column ready for rows of a sheet.
+func (c *column) turn(s *sheet) {
+	c.known, c.sheet, c.index = true, s.last, s.indexOf(c.param)
+	if c.index < 0 {
+		return
+	}
+	first, end := s.span(c.index)
+	c.first, c.size, c.learned = first, refSize(end-first), nothingLearned
+	shapes := len(s.shapes) / shapeEntry
+	c.places = slices.Grow(c.places[:0], shapes)[:shapes]
+	clear(c.places)
+}
+
+// locate finds where the refs of the param stand in rows that are like r.
+func (c *column) locate(r *sheetRow) (begin, end int, err error) {
+	number := at32(r.shapes, 2*r.shape)
+	for at := 0; at < len(r.refs); number++ {
+		f, err := r.field(number, len(r.refs)-at)
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case f.index == c.index:
+			return at, at + f.bytes(), nil
+		}
+		at += f.bytes()
+	}
+	return 0, 0, nil
+}
+
+// indexOf finds a param among those of a sheet; -1: it is not there.
+func (s *sheet) indexOf(param plan.Param) int {
+	low, high := 0, len(s.params)/paramEntry
+	for low < high {
+		middle := (low + high) / 2
+		switch at := plan.Param(binary.LittleEndian.Uint32(s.params[paramEntry*middle:])); {
+		case at == param:
+			return middle
+		case at < param:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return -1
+}
+
+// eachOf calls do for the values that a row has of the params of some columns,
+// whole. A value is valid until the next one; do must not ask for facts.
+func (q *query) eachOf(rid uint64, of []column, do func(value []byte)) error {
+	f, err := q.facts(rid)
+	if err != nil || f == nil {
+		return err
+	}
+	if f.loose != nil {
+		return f.loose.each(func(param plan.Param, value []byte) bool {
+			if slices.ContainsFunc(of, func(c column) bool { return c.param == param }) {
+				do(value)
+			}
+			return true
+		})
+	}
+	for i := range of {
+		if err := q.eachInSheet(rid, &f.sheet, &of[i], do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *query) eachInSheet(rid uint64, r *sheetRow, c *column, do func(value []byte)) error {
+	refs, err := c.refs(r)
+	for ; err == nil && len(refs) > 0; refs = refs[c.size:] {
+		value, whole, failed := r.valueAt(c.first + getRef(refs, c.size))
+		switch {
+		case failed != nil:
+			err = failed
+		case whole:
+			do(value)
+		default:
+			err = q.resolve(rid, c.param, value, do)
+		}
+	}
+	return err
+}
+
+// learned is what is known of the values of a sheet that a range was asked
+// about, by their numbers. They ascend as values do, so that what is known of two
+// holds for all between, and few have to be read.
+type learned struct {
+	below, above int // up to here, and from here on, they lie outside
+	from, to     int // these lie inside; from > to: none is known
+}
+
+var nothingLearned = learned{below: -1, above: math.MaxInt, from: math.MaxInt, to: -1}
+
+// recall tells what is known of value n.
+func (l *learned) recall(n int) verdict {
+	switch {
+	case n <= l.below || n >= l.above:
+		return no
+	case l.from <= n && n <= l.to:
+		return yes
+	}
+	return unsure
+}
