@@ -19,7 +19,8 @@ import (
 
 // Cloud serves the buckets of Google Cloud Storage (gs://) and the containers of
 // Azure Blob Storage (azblob://) that the configuration allows, through
-// gocloud.dev/blob. Credentials are those libraries' own: Google's Application
+// gocloud.dev/blob; an executable knows them when it was built with -tags clouds.
+// Credentials are those libraries' own: Google's Application
 // Default Credentials, Azure's AZURE_STORAGE_… variables or its default
 // credential. A job's role and key are recorded, not used: objects are sealed as
 // the bucket says.
@@ -44,7 +45,8 @@ func NewCloud(buckets []string) (*Cloud, error) {
 				Hint: "use gs://bucket or azblob://container?storage_account=name"}
 		}
 		if !cloud.DefaultURLMux().ValidBucketScheme(u.Scheme) {
-			return nil, &fault.Error{Kind: fault.NotSupported, Op: "blob.NewCloud", Subject: text, Detail: "this executable was built without other clouds"}
+			return nil, &fault.Error{Kind: fault.NotSupported, Op: "blob.NewCloud", Subject: text, Detail: "this executable was built without other clouds",
+				Hint: "build it with them: go build -tags clouds ./cmd/tarn"}
 		}
 		c.allowed[u.Scheme+"://"+u.Host] = text
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	cloud "gocloud.dev/blob"
+	_ "gocloud.dev/blob/azureblob" // as with -tags clouds
+	_ "gocloud.dev/blob/gcsblob"
 	"gocloud.dev/blob/memblob"
 )
 
