@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -275,12 +277,16 @@ func (q *query) currentRows(of map[plan.Hash]struct{}) (*listed, error) {
 		sorted = append(sorted, self)
 	}
 	slices.SortFunc(sorted, compareHashes)
+	it, err := q.iter([]byte{spacePointer}, []byte{spacePointer + 1})
+	if err != nil {
+		return nil, err
+	}
 	found := map[uint32]*gather{}
-	for _, self := range sorted {
+	for _, self := range sorted { // ascending, so that each seek begins where the last one ended
 		if err := q.look(1); err != nil {
 			return nil, err
 		}
-		p, err := q.pointer(self)
+		p, err := q.seekPointer(it, self)
 		if err != nil {
 			return nil, err
 		}
@@ -289,6 +295,18 @@ func (q *query) currentRows(of map[plan.Hash]struct{}) (*listed, error) {
 		}
 	}
 	return list(found), nil
+}
+
+// seekPointer is pointer, for many resources one after the other.
+func (q *query) seekPointer(it *pebble.Iterator, self plan.Hash) (pointer, error) {
+	if !it.SeekPrefixGE(pointerKey(self)) {
+		return pointer{}, it.Error()
+	}
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return pointer{}, err
+	}
+	return q.pointerOf(self, value)
 }
 
 // isPointedTo reports whether one of the sources has an entry of one of the

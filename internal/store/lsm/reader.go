@@ -27,6 +27,11 @@ func (r *reader) pointer(self plan.Hash) (pointer, error) {
 	if err != nil || !found {
 		return pointer{}, err
 	}
+	return r.pointerOf(self, value)
+}
+
+// pointerOf reads the pointer of a resource, as it was at the moment.
+func (r *reader) pointerOf(self plan.Hash, value []byte) (pointer, error) {
 	p, err := parsePointer(value)
 	if err != nil || r.live || p.rid < r.w {
 		return p, err

@@ -174,13 +174,12 @@ func (s *scan) testSheet(rid uint64, r *sheetRow) (met bool, err error) {
 		if failed != nil {
 			return false, failed
 		}
-		switch inside = s.inside(value, whole); inside {
-		case unsure:
+		if inside = s.inside(value, whole); inside == unsure {
 			err = s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
-		default:
-			s.learn(n, value, inside)
-			met = inside == yes
+			continue
 		}
+		s.learn(n, value, inside)
+		met = inside == yes
 	}
 	return met, err
 }
