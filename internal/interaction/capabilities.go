@@ -289,6 +289,8 @@ func sample(p *search.Param) string {
 		return "1"
 	case search.KindDate:
 		return "2000"
+	case search.KindPosition:
+		return "0|0"
 	case search.KindComposite:
 		parts := make([]string, len(p.Components))
 		for i, c := range p.Components {
