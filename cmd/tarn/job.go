@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,8 +68,17 @@ func (j jobSummary) exported() exportProgress {
 	return p
 }
 
+// expected is about how many resources an import will have scanned at its end,
+// by those that its files gave so far; -1: there is no telling yet.
+func expected(r bulk.ImportReport) int64 {
+	if r.Scanned == 0 || r.ReadBytes == 0 || r.ScannedBytes == 0 {
+		return -1
+	}
+	return max(r.Scanned, int64(float64(r.Scanned)*float64(r.ScannedBytes)/float64(r.ReadBytes)))
+}
+
 // show brings a bar to where the job is: an export knows how many resources there
-// are, an import how many files.
+// are, an import estimates it. Where the end is known, the bar has the time left.
 func (j jobSummary) show(bar *progressbar.ProgressBar) error {
 	if p := j.exported(); p.Total > 0 {
 		bar.Describe(j.JobStatus)
@@ -77,6 +87,14 @@ func (j jobSummary) show(bar *progressbar.ProgressBar) error {
 	}
 	r := j.report()
 	bar.Describe(fmt.Sprintf("%s, %d of %d files", j.JobStatus, r.ImportedFiles+r.FaultyFiles, r.ScannedFiles))
+	if r.Scanned < bar.State().CurrentNum { // the job began again
+		bar.Reset()
+	}
+	if all := expected(r); all > 0 {
+		bar.ChangeMax64(all)
+	} else if r.ScannedBytes > 0 {
+		return nil // the first resources will tell
+	}
 	return bar.Set64(r.Scanned)
 }
 
@@ -162,15 +180,21 @@ type jobWatch struct{ jobFlags }
 // Run watches one job.
 func (c *jobWatch) Run(ctx context.Context) error { return c.watch(ctx) }
 
+// newBar is a bar of resources: how many, how many a second, and once the end is
+// known the time left.
+func newBar(w io.Writer, visible bool, description string) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(-1, progressbar.OptionSetDescription(description), progressbar.OptionSetWriter(w),
+		progressbar.OptionSetVisibility(visible), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts(),
+		progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionSetItsString("resources"))
+}
+
 // lookEvery is how often a job's progress is asked for.
 const lookEvery = 250 * time.Millisecond
 
 // watch shows progress until the job ends; the error says that it did not end
 // well.
 func (f jobFlags) watch(ctx context.Context) error {
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetDescription("job "+f.ID), progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionSetVisibility(visible()), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("resources"))
+	bar := newBar(os.Stderr, visible(), "job "+f.ID)
 	for {
 		j, err := f.ask(ctx, "DescribeJob")
 		if err != nil {

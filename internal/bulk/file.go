@@ -44,6 +44,8 @@ type fileRun struct {
 	out    [len(folders)]blob.Writer
 	counts counts
 	seen   int64 // the last line that was looked at
+	stored *counted
+	told   int64 // bytes of the file, as stored, that the report has
 }
 
 // file carries one file through.
@@ -62,6 +64,7 @@ func (a *importRun) file(ctx context.Context, importer store.Importer, f file) e
 	case r.from.Done:
 		a.tally.add(r.from.Counts, 0, nil)
 		a.tally.finished(r.from.Counts.Faulty)
+		r.tell(r.Size)
 		return nil
 	case a.closing && r.from.Line == 0:
 		return nil
@@ -88,6 +91,7 @@ func (r *fileRun) abort() {
 type piece struct {
 	lines []line
 	bytes int64
+	read  int64 // of the file, as stored, when it was cut
 	ready chan struct{}
 }
 
@@ -110,6 +114,7 @@ func (r *fileRun) read(ctx context.Context) error {
 	var src source
 	if err == nil {
 		defer in.Close() // it was only read
+		r.stored = in.stored
 		if src, err = r.source(in); err != nil && passing(err) {
 			return err
 		}
@@ -230,12 +235,14 @@ func (r *fileRun) cut(src source) (*piece, error) {
 		case fault.Is(err, fault.TooLarge):
 			p.lines = append(p.lines, line{number: number, refused: err})
 		case err != nil:
+			p.read = r.stored.bytes
 			return p, err
 		default:
 			p.bytes += int64(len(text))
 			p.lines = append(p.lines, line{number: number, text: text})
 		}
 	}
+	p.read = r.stored.bytes
 	return p, nil
 }
 
@@ -380,7 +387,16 @@ func (r *fileRun) apply(ctx context.Context, p *piece) error {
 	r.counts.Bytes += c.Bytes
 	r.counts.Errors += c.Errors
 	r.tally.add(c, int64(len(ops)), refused)
+	r.tell(p.read)
 	return nil
+}
+
+// tell reports that the file was brought in so far, in bytes as stored.
+func (r *fileRun) tell(read int64) {
+	if read > r.told {
+		r.tally.read(read - r.told)
+		r.told = read
+	}
 }
 
 func (r *fileRun) cursor(c cursor) []byte {
@@ -426,6 +442,7 @@ func (r *fileRun) finish(ctx context.Context) error {
 		}
 	}
 	r.tally.finished(r.counts.Faulty || r.closing)
+	r.tell(r.Size) // what is behind a fault will not be read
 	if r.closing {
 		return nil
 	}

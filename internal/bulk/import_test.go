@@ -254,6 +254,9 @@ func TestImportAccountsForEveryLine(t *testing.T) {
 		report.Imported != 8+read || report.CustomerErrors != 5 || len(report.Errors) != 5 {
 		t.Errorf("%+v (read %d)", report, read)
 	}
+	if report.ReadBytes != report.ScannedBytes || report.ReadBytes == 0 {
+		t.Errorf("%d bytes of %d are read at the end", report.ReadBytes, report.ScannedBytes)
+	}
 	if found := versions(t, b.store); int64(len(found)) != report.Imported-1 { // one is an Observation
 		t.Errorf("%d patients stored", len(found))
 	}

@@ -11,7 +11,8 @@ import (
 // ImportReport is what an import job reports: JobProgressReport, as counted.
 type ImportReport struct {
 	ScannedFiles   int64
-	ScannedBytes   int64 // of the files, as stored
+	ScannedBytes   int64 // of the files, as stored; 0 for those of a manifest
+	ReadBytes      int64 // of them, behind what was scanned
 	ImportedFiles  int64 // read to their end
 	FaultyFiles    int64 // that could not be read to their end
 	Scanned        int64 // resources
@@ -83,6 +84,13 @@ func (t *tally) add(c counts, fresh int64, errors []LineError) {
 			t.report.Errors = append(t.report.Errors, e)
 		}
 	}
+}
+
+// read counts bytes of files, as stored.
+func (t *tally) read(bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.report.ReadBytes += bytes
 }
 
 // finished counts a file.

@@ -63,7 +63,21 @@ type source interface {
 // content is an open file, unpacked.
 type content struct {
 	io.Reader
-	close []func() error
+	stored *counted
+	close  []func() error
+}
+
+// counted counts what is read of a file as it is stored.
+type counted struct {
+	io.Reader
+	bytes int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(into []byte) (int, error) {
+	n, err := c.Reader.Read(into)
+	c.bytes += int64(n)
+	return n, err
 }
 
 // Close closes all of it.
@@ -75,11 +89,12 @@ func (c *content) Close() (err error) {
 }
 
 func (a *importRun) open(ctx context.Context, f file) (*content, error) {
-	in, err := a.in.Open(ctx, f.Key, blob.Read{Version: f.Version, Size: f.Size})
+	object, err := a.in.Open(ctx, f.Key, blob.Read{Version: f.Version, Size: f.Size})
 	if err != nil {
 		return nil, err
 	}
-	c := &content{Reader: in, close: []func() error{in.Close}}
+	in := &counted{Reader: object}
+	c := &content{Reader: in, stored: in, close: []func() error{object.Close}}
 	switch f.packing {
 	case ".gz":
 		unpacked, err := gzip.NewReader(bufio.NewReaderSize(in, 256<<10))
