@@ -8,8 +8,10 @@ import (
 )
 
 // sweepPasses bounds how often tables are looked through for what deletions left:
-// commits go on meanwhile, and what they delete is for the next Scrub.
-const sweepPasses = 3
+// commits go on meanwhile, and what they delete is for the next Scrub. On a busy
+// machine three passes were not always enough for a store at rest, where Pebble's
+// own compactions go on beside.
+const sweepPasses = 16
 
 // sweep has tables written again in which deletions stand: their keys are those
 // of what was deleted. Pebble moves a table that overlaps no other to the level
