@@ -206,8 +206,8 @@ func (s *Store) Scrub(ctx context.Context) error {
 	if err := s.compact(ctx, op); err != nil {
 		return err
 	}
-	if err := s.sweep(ctx, op); err != nil {
-		return err
+	if clean, err := s.sweep(ctx, op); err != nil || !clean {
+		return err // the note stays for the next Scrub
 	}
 	_, err = s.sequencer.submit(ctx, &request{scrubbed: until})
 	return err

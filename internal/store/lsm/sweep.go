@@ -18,29 +18,30 @@ const sweepPasses = 16
 // below without writing it, so a compaction alone may leave them at the bottom.
 // Deletions of two keys that no key can be, right around the first key of such a
 // table, make a table above it that overlaps it; both come together then, and
-// nothing of either is left.
-func (s *Store) sweep(ctx context.Context, op string) error {
+// nothing of either is left. It is not clean when it had to give up: a store that
+// is written to always has deletions somewhere.
+func (s *Store) sweep(ctx context.Context, op string) (clean bool, err error) {
 	for range sweepPasses {
 		around, err := s.deletions()
 		if err != nil {
-			return wrapDisk(op, err)
+			return false, wrapDisk(op, err)
 		}
 		if len(around) == 0 {
-			return nil
+			return true, nil
 		}
 		for _, span := range around {
 			edits := []metaEdit{{key: span[0]}, {key: span[1]}}
 			if _, err := s.sequencer.submit(ctx, &request{meta: edits}); err != nil {
-				return err
+				return false, err
 			}
 		}
 		for _, span := range around {
 			if err := s.db.Compact(ctx, span[0], span[1], false); err != nil {
-				return wrapDisk(op, errors.Join(ended(ctx, op), err))
+				return false, wrapDisk(op, errors.Join(ended(ctx, op), err))
 			}
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // deletions lists, for each table that holds some, two keys around its first. A
