@@ -20,6 +20,7 @@ func TestImportBar(t *testing.T) {
 		{bulk.ImportReport{}, "IN_PROGRESS, 0 of 0 files"},
 		{bulk.ImportReport{ScannedFiles: 3, ImportedFiles: 1, ScannedBytes: 9000, ReadBytes: 3000, Scanned: 500}, "(500/1500"},
 		{bulk.ImportReport{ScannedFiles: 3, ScannedBytes: 9000}, "IN_PROGRESS, 0 of 3 files"},
+		{bulk.ImportReport{ScannedFiles: 3, ScannedBytes: 9000, ReadBytes: 3000, Scanned: 100}, "(100/300"},
 		{bulk.ImportReport{ScannedFiles: 3, ImportedFiles: 1, FaultyFiles: 1, ScannedBytes: 9000, ReadBytes: 6000, Scanned: 600}, "(600/900"},
 		{bulk.ImportReport{ScannedFiles: 3, ImportedFiles: 2, FaultyFiles: 1, ScannedBytes: 9000, ReadBytes: 9000, Scanned: 1000}, "3 of 3 files"},
 	} {
