@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
 // kick starts an export and gives the path of its status, below the store's base.
@@ -252,6 +254,40 @@ func TestExportToBucket(t *testing.T) {
 	if cancel := d.fhir("DELETE", poll, nil); cancel.Status < 400 {
 		t.Errorf("%d %s", cancel.Status, cancel.Body)
 	}
+}
+
+// The S3 server dies in the middle of an export and comes back: the job waits, and
+// what it wrote is complete, with no line twice.
+func TestExportOutlivesItsS3(t *testing.T) {
+	t.Parallel()
+	s3 := startS3(t, false)
+	s := &server{t: t}
+	s.begin(process.Options{Binary: tarn(t), Data: filepath.Join(t.TempDir(), "data"), Env: s3.environment(),
+		Flags: append(fewPatients(t), "--s3-addressing", "path", "--s3-sealing", "none")})
+	t.Cleanup(func() { s.must(s.Kill()) })
+	s3.aws("mb", "s3://out")
+	d := s.store(synthea)
+	var poll string
+	for now := "COMPLETED"; now == "COMPLETED"; s3.start() { // again, should the job have been faster
+		started := d.fhir("POST", "/$export", exportForm("out")).want(202)
+		s3.kill()
+		poll = d.poll(started)
+		now = d.get(poll).want(200).text("exportJobProperties", "jobStatus")
+		if now == "FAILED" {
+			t.Fatal("the job did not wait")
+		}
+	}
+	done := d.settle(poll, func(r *reply) bool { return r.text("exportJobProperties", "jobStatus") == "COMPLETED" }).want(200)
+	folder := t.TempDir()
+	s3.aws("cp", "--quiet", "--recursive", "s3://out/", folder)
+	resources := map[string]int{}
+	files, _ := done.at("output").([]any)
+	for _, file := range files {
+		raw, err := os.ReadFile(filepath.Join(folder, strings.TrimPrefix(dig(file, "url").(string), "s3://out/")))
+		d.must(err)
+		d.countLines(raw, resources)
+	}
+	d.wantOnce(resources, d.total(""))
 }
 
 // The AWS CLI starts, describes and lists an export; the files hold every resource
