@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,7 +149,8 @@ func small(t *testing.T, mib int) string {
 // nothing had been.
 func TestImportOutlivesAFullDisk(t *testing.T) {
 	t.Parallel()
-	disk := small(t, 256)
+	const size, floor, room = 384, 96, 16 // MiB; what is under way when the floor is met needs the floor
+	disk := small(t, size)
 	buckets := t.TempDir()
 	if err := errors.Join(os.Mkdir(filepath.Join(buckets, "source"), 0o700), os.Mkdir(filepath.Join(buckets, "target"), 0o700)); err != nil {
 		t.Fatal(err)
@@ -168,10 +170,10 @@ func TestImportOutlivesAFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := startIn(t, filepath.Join(disk, "data"), "--s3-dir", buckets, "--min-free-mib", "8", "--ballast-mib", "4")
+	s := startIn(t, filepath.Join(disk, "data"), "--s3-dir", buckets, "--min-free-mib", strconv.Itoa(floor), "--ballast-mib", "4")
 	d := s.store(nil)
 	filler := filepath.Join(disk, "filler")
-	s.must(os.WriteFile(filler, make([]byte, free(t, disk)-16<<20), 0o600))
+	s.must(os.WriteFile(filler, make([]byte, free(t, disk)-(floor+room)<<20), 0o600))
 	id := s.startImport(importMembers(d.id, "s3://source/", "s3://target/", "minimal"))
 	for deadline := time.Now().Add(activeTimeout); d.fhir("PUT", "/Basic/b", `{"resourceType":"Basic","id":"b","code":{"text":"x"}}`).Status != 507; {
 		if time.Now().After(deadline) {
