@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -66,6 +67,7 @@ type Authority struct {
 	o             Options
 	fetch         *fetcher
 	introspectors map[string]Introspector // by origin
+	making        sync.Mutex              // held while a tenant, and with it a key set, is made
 	tenants       *kept[string, *tenant]  // by store id
 	keys          *kept[[2]string, *keySet]
 	grants        *kept[grantKey, grantMade]
@@ -136,8 +138,15 @@ type retention struct {
 	perOperation bool          // each operation is judged for itself
 }
 
+// tenant gives a store's side, made once for all who come first together: a
+// second one would fetch the same keys again.
 func (a *Authority) tenant(s Store) *tenant {
 	now := a.o.Clock()
+	if t, ok := a.tenants.get(s.ID, now); ok && t.store == s {
+		return t
+	}
+	a.making.Lock()
+	defer a.making.Unlock()
 	if t, ok := a.tenants.get(s.ID, now); ok && t.store == s {
 		return t
 	}

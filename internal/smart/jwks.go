@@ -85,7 +85,7 @@ type keySet struct {
 // find gives the key of an id for an algorithm; with no id, the only key that
 // fits. ok is false when the issuer has none.
 func (s *keySet) find(ctx context.Context, id, alg string) (key crypto.PublicKey, ok bool, err error) {
-	keys, settled, err := s.current(ctx)
+	keys, seen, settled, err := s.current(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -93,7 +93,7 @@ func (s *keySet) find(ctx context.Context, id, alg string) (key crypto.PublicKey
 	if ok || settled {
 		return key, ok, nil
 	}
-	if keys, err = s.renew(ctx); err != nil {
+	if keys, err = s.renew(ctx, seen); err != nil {
 		return nil, false, err
 	}
 	key, ok = pick(keys, id, alg)
@@ -114,23 +114,24 @@ func pick(keys []verifyKey, id, alg string) (crypto.PublicKey, bool) {
 	return found, found != nil
 }
 
-// current gives the keys, renewed when it is time; settled says that it is too
-// early to look again.
-func (s *keySet) current(ctx context.Context) (keys []verifyKey, settled bool, err error) {
+// current gives the keys, renewed when it is time, and the attempt they are of;
+// settled says that it is too early to look again.
+func (s *keySet) current(ctx context.Context) (keys []verifyKey, seen time.Time, settled bool, err error) {
 	s.mu.Lock()
 	now := s.clock()
 	keys, failure := s.keys, s.failure
+	seen = s.attempted
 	paused := now.Before(s.attempted.Add(pauseAfter(failure)))
 	fresh, dead := now.Before(s.good), now.After(s.renewed.Add(maxStale))
 	s.mu.Unlock()
 	switch {
 	case fresh || paused && keys != nil && !dead:
-		return keys, paused, nil
+		return keys, seen, paused, nil
 	case paused && failure != nil:
-		return nil, true, failure
+		return nil, seen, true, failure
 	}
-	keys, err = s.renew(ctx)
-	return keys, true, err
+	keys, err = s.renew(ctx, seen)
+	return keys, seen, true, err
 }
 
 func pauseAfter(failure error) time.Duration {
@@ -140,11 +141,12 @@ func pauseAfter(failure error) time.Duration {
 	return refetchPause
 }
 
-// renew fetches the keys, once for all who wait. Where that fails, those that
+// renew fetches the keys, once for all who saw the same attempt: who comes when
+// its fetch has just ended takes what it brought. Where it fails, the keys that
 // are there count on, for a time.
-func (s *keySet) renew(ctx context.Context) ([]verifyKey, error) {
+func (s *keySet) renew(ctx context.Context, seen time.Time) ([]verifyKey, error) {
 	done := s.flight.DoChan("", func() (any, error) {
-		return s.load(context.WithoutCancel(ctx))
+		return s.load(context.WithoutCancel(ctx), seen)
 	})
 	select {
 	case r := <-done:
@@ -155,7 +157,16 @@ func (s *keySet) renew(ctx context.Context) ([]verifyKey, error) {
 	}
 }
 
-func (s *keySet) load(ctx context.Context) ([]verifyKey, error) {
+func (s *keySet) load(ctx context.Context, seen time.Time) ([]verifyKey, error) {
+	s.mu.Lock()
+	keys, failure, renewed := s.keys, s.failure, s.attempted.After(seen)
+	s.mu.Unlock()
+	if renewed {
+		if keys == nil {
+			return nil, failure
+		}
+		return keys, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*fetchTimeout) // discovery and keys
 	defer cancel()
 	keys, age, err := s.ask(ctx)
