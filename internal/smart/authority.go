@@ -222,11 +222,8 @@ func (t *tenant) authorize(ctx context.Context, token, operation string) (*Autho
 		return t.ask(ctx, token, operation)
 	}
 	id := t.id(token, operation)
-	if found, ok := t.good.get(id, t.clock()); ok {
-		return found, nil
-	}
-	if err, ok := t.bad.get(id, t.clock()); ok {
-		return nil, err
+	if found, err := t.said(id); found != nil || err != nil {
+		return found, err
 	}
 	done := t.flight.DoChan(string(id[:]), func() (any, error) {
 		all, cancel := context.WithTimeout(context.WithoutCancel(ctx), judgeTimeout)
@@ -250,7 +247,22 @@ func (t *tenant) id(token, operation string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(operation + "\x00" + token))
 }
 
+// said is what the judge said of a token lately; nil, nil when there is nothing.
+func (t *tenant) said(id [sha256.Size]byte) (*Authorization, error) {
+	now := t.clock()
+	if found, ok := t.good.get(id, now); ok {
+		return found, nil
+	}
+	err, _ := t.bad.get(id, now)
+	return nil, err
+}
+
+// askAndKeep is for one at a time. Who looked before the one ahead had kept its
+// answer finds it here.
 func (t *tenant) askAndKeep(ctx context.Context, id [sha256.Size]byte, token, operation string) (*Authorization, error) {
+	if found, err := t.said(id); found != nil || err != nil {
+		return found, err
+	}
 	found, err := t.ask(ctx, token, operation)
 	now := t.clock()
 	switch {

@@ -198,6 +198,28 @@ func TestOneJudgementForAll(t *testing.T) {
 	})
 }
 
+// Who found no answer, and comes to the judge when another has just had one,
+// takes that.
+func TestAnAnswerJustGivenIsTaken(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{{"yes", nil, ""}, {"no", unknown("test", "bad", nil), refused}} {
+		c := newClock()
+		expires := c.Now().Add(time.Hour)
+		s := &stub{judge: func(string) (Claims, error) { return Claims{Expires: expires}, tt.err }}
+		tenant := tenantOf(t, c, s, retention{age: time.Minute})
+		if _, err := tenant.authorize(t.Context(), "t", read); verdict(err) != tt.want {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		// The second is past its look at the memory, which was empty then.
+		if _, err := tenant.askAndKeep(t.Context(), tenant.id("t", read), "t", read); verdict(err) != tt.want || s.calls.Load() != 1 {
+			t.Errorf("%s: %v, judged %d times", tt.name, err, s.calls.Load())
+		}
+	}
+}
+
 // Failures of the judge are not remembered.
 func TestFailuresAreNotKept(t *testing.T) {
 	c := newClock()
