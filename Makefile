@@ -65,7 +65,6 @@ test: clients browser
 check:
 	@test -z "$$(gofmt -l cmd internal test examples)" || { gofmt -l cmd internal test examples; exit 1; }
 	go vet ./...
-	go vet -tags clouds ./cmd/tarn ./internal/blob
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
 bench: build

@@ -25,7 +25,7 @@ type storageFlags struct {
 	S3AssumeRole bool              `name:"s3-assume-role" help:"Assume the DataAccessRoleArn by AWS STS." env:"TARN_S3_ASSUME_ROLE"`
 	FileDirs     []string          `name:"file-dir" help:"Folders that jobs may reach as file:///path." placeholder:"DIR" env:"TARN_FILE_DIR"`
 	ImportFrom   []string          `name:"import-from" help:"Origins that $import may fetch manifests and files from, https://host:port, each with =FILE behind it where it wants the bearer token in that file." placeholder:"ORIGIN" env:"TARN_IMPORT_FROM"`
-	CloudBuckets []string          `name:"cloud-bucket" help:"Buckets of Google Cloud Storage and containers of Azure that jobs may reach: gs://bucket, azblob://container?storage_account=name. Needs an executable built with -tags clouds." placeholder:"URL" env:"TARN_CLOUD_BUCKET"`
+	CloudBuckets []string          `name:"cloud-bucket" help:"Buckets of Google Cloud Storage and containers of Azure that jobs may reach: gs://bucket, azblob://container?storage_account=name." placeholder:"URL" env:"TARN_CLOUD_BUCKET"`
 }
 
 // storage is what jobs read from and write to.

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	cloud "gocloud.dev/blob"
+	_ "gocloud.dev/blob/azureblob" // azblob://
+	_ "gocloud.dev/blob/gcsblob"   // gs://
 	"gocloud.dev/gcerrors"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
@@ -19,8 +21,7 @@ import (
 
 // Cloud serves the buckets of Google Cloud Storage (gs://) and the containers of
 // Azure Blob Storage (azblob://) that the configuration allows, through
-// gocloud.dev/blob; an executable knows them when it was built with -tags clouds.
-// Credentials are those libraries' own: Google's Application
+// gocloud.dev/blob. Credentials are those libraries' own: Google's Application
 // Default Credentials, Azure's AZURE_STORAGE_… variables or its default
 // credential. A job's role and key are recorded, not used: objects are sealed as
 // the bucket says.
@@ -43,10 +44,6 @@ func NewCloud(buckets []string) (*Cloud, error) {
 		if err != nil || u.Scheme != "gs" && u.Scheme != "azblob" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 			return nil, &fault.Error{Kind: fault.Invalid, Op: "blob.NewCloud", Subject: text, Detail: "not a bucket",
 				Hint: "use gs://bucket or azblob://container?storage_account=name"}
-		}
-		if !cloud.DefaultURLMux().ValidBucketScheme(u.Scheme) {
-			return nil, &fault.Error{Kind: fault.NotSupported, Op: "blob.NewCloud", Subject: text, Detail: "this executable was built without other clouds",
-				Hint: "build it with them: go build -tags clouds ./cmd/tarn"}
 		}
 		c.allowed[u.Scheme+"://"+u.Host] = text
 	}

@@ -496,6 +496,7 @@ func (p *pool) closeIdle() {
 		// what lies in a sync.Pool survives one collection.
 		runtime.GC()
 		debug.FreeOSMemory()
+		releaseProgram()
 	}
 }
 

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package datastore
+
+// releaseProgram does nothing: only Linux is told.
+func releaseProgram() {}
