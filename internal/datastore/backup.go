@@ -109,16 +109,36 @@ func (b *backups) lock(id string) (unlock func()) {
 	return m.Unlock
 }
 
-// closing notes whether a store that is about to be closed has something that
-// is in no backup yet.
-func (b *backups) closing(id string, s store.Store) {
-	last, known := b.of(id)
-	if !known {
-		return
+// update changes what is known of a store; of one that is not known, nothing is.
+func (b *backups) update(id string, change func(*seen)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s, known := b.seen[id]; known {
+		change(&s)
+		b.seen[id] = s
 	}
-	if at, err := momentOf(context.Background(), s); err != nil || at != last.moment {
-		last.stale = true
-		b.set(id, last)
+}
+
+// rests reports whether a closed store has nothing that is in no backup yet, and
+// needs no refreshing; its backup is then the latest as of now.
+func (b *backups) rests(id string, now time.Time) (yes bool) {
+	b.update(id, func(s *seen) {
+		if yes = !s.stale && now.Sub(s.taken) < refreshEvery; yes {
+			s.latest = now
+		}
+	})
+	return yes
+}
+
+// doubt says that a store may hold what is in no backup. It is called before
+// anyone can find the store closed.
+func (b *backups) doubt(id string) { b.update(id, func(s *seen) { s.stale = true }) }
+
+// settle takes the doubt back where the last that was written is in a backup; s
+// takes no more writes.
+func (b *backups) settle(id string, s store.Store) {
+	if at, err := momentOf(context.Background(), s); err == nil {
+		b.update(id, func(last *seen) { last.stale = at != last.moment })
 	}
 }
 
@@ -163,11 +183,10 @@ func (p *Plane) BackUpAll(ctx context.Context) error {
 }
 
 func (p *Plane) backUp(ctx context.Context, d *Datastore) error {
+	now := p.Clock().Truncate(time.Millisecond) // before the look: what is written later is later
 	lease := p.pool.borrow(d.ID)
 	if lease == nil {
-		if last, known := p.backups.of(d.ID); known && !last.stale && p.Clock().Sub(last.taken) < refreshEvery {
-			last.latest = p.Clock().Truncate(time.Millisecond)
-			p.backups.set(d.ID, last)
+		if p.backups.rests(d.ID, now) {
 			return nil
 		}
 		var err error
@@ -237,6 +256,9 @@ func (p *Plane) takeBackup(ctx context.Context, d *Datastore, s store.Store) err
 		return err
 	}
 	p.backups.set(d.ID, seen{moment: at, taken: began, latest: began})
+	if _, err := momentOf(ctx, s); err != nil {
+		p.backups.forget(d.ID) // closed meanwhile: nobody knows what was written last
+	}
 	return nil
 }
 

@@ -30,6 +30,16 @@ func (p *Plane) Slots() int {
 	return len(p.pool.slots)
 }
 
+// Waiting counts those who want to open or close a store, or are at it.
+func (p *Plane) Waiting(id string) int {
+	p.pool.mu.Lock()
+	defer p.pool.mu.Unlock()
+	if s := p.pool.slots[id]; s != nil {
+		return s.waiting
+	}
+	return 0
+}
+
 // HasKey reports whether a wrapped data key is kept for a store.
 func (p *Plane) HasKey(ctx context.Context, id string) (bool, error) {
 	ids, err := wrappedKeys.Keys(ctx, p.System, nil)

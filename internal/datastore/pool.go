@@ -427,9 +427,13 @@ func (p *pool) shut(s *slot, really func() bool) {
 		p.mu.Unlock()
 		return
 	}
+	unused := s.users == 0
+	p.plane.backups.doubt(s.id)
 	s.store, s.datastore = nil, nil
 	p.mu.Unlock()
-	p.plane.backups.closing(s.id, open)
+	if unused { // else somebody may write until it is closed
+		p.plane.backups.settle(s.id, open)
+	}
 	if err := open.Close(); err != nil {
 		p.plane.Log.Error("closing a data store", "datastore", s.id, "error", err)
 	}

@@ -189,9 +189,16 @@ func (p rekeyer) Run(ctx context.Context, run *job.Run) error {
 	if err := p.forgetKeys(ctx, run.Job.Datastore, 0, done.To); err != nil {
 		return err
 	}
-	p.backups.forget(run.Job.Datastore) // the next look takes one under the new key
+	p.forgetBackup(run.Job.Datastore)
 	p.Log.Info("a data store has another data key", "datastore", run.Job.Datastore, "number", done.To)
 	return nil
+}
+
+// forgetBackup has the next look take a backup under the new key, whatever one
+// that is under way finds.
+func (p rekeyer) forgetBackup(id string) {
+	defer p.backups.lock(id)()
+	p.backups.forget(id)
 }
 
 // exchange carries out steps 1 to 3.

@@ -2,7 +2,6 @@ package datastore_test
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/job"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
-	"github.com/tarn-fhir/tarn/internal/store/lsm"
 )
 
 // rekeyed asks for an exchange and waits for its end.
@@ -153,25 +151,7 @@ func TestRotateKeyRefusesAndIsForgotten(t *testing.T) {
 // On the real engine, with backups: those of before an exchange and after it are
 // restored, and backups go on.
 func TestBackupsAroundAnExchange(t *testing.T) {
-	clock := NewClock()
-	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Clock: clock.Now, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := newWorldOn(t, clock, engine)
-	t.Cleanup(func() {
-		w.Stop()
-		if err := w.System.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	folder := &backup.Dir{Root: t.TempDir()}
-	w.Options.Backups = folder
-	w.Begin()
-	d := w.Create(datastore.CreateRequest{Settings: datastore.Settings{Backup: &datastore.Backup{Status: "ENABLED"}}})
+	w, folder, d := newBackupWorld(t, func(e store.Engine) store.Engine { return e })
 	writable(t, w, d.ID)
 	backUp := func() *backup.Manifest {
 		t.Helper()
