@@ -30,6 +30,8 @@ type transactions struct {
 	plane    *datastore.Plane
 	sessions *sessions
 	forgot   sync.Map // data store id → time.Time of the last look for old answers
+
+	submitting sync.Mutex // counting and committing are one step
 }
 
 // transactionInput is a job's input.
@@ -43,6 +45,8 @@ type later struct {
 
 // Submit makes the job.
 func (l later) Submit(ctx context.Context, id string) error {
+	l.submitting.Lock()
+	defer l.submitting.Unlock()
 	waiting, err := l.queue.Open(ctx, l.datastore)
 	if err != nil {
 		return err
