@@ -7,8 +7,8 @@ import (
 
 // The memory of a server is one number, --memory-mib:
 //
-//	a quarter    block cache and memtables of all open data stores: memtables are
-//	             taken off the cache
+//	a quarter    block cache, kept columns and memtables of all open data stores:
+//	             memtables are taken off the cache
 //	the whole    the collector's limit (GOMEMLIMIT): towards it, it runs more often
 //	             rather than let the heap grow
 //

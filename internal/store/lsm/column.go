@@ -21,6 +21,8 @@ type column struct {
 	size    int    // bytes of a ref
 	places  []refPlace
 	learned learned
+
+	kept keptAt
 }
 
 // refPlace is where the refs of a param stand among those of a row of one shape.
@@ -106,24 +108,85 @@ func (s *sheet) indexOf(param plan.Param) int {
 // eachOf calls do for the values that a row has of the params of some columns,
 // whole. A value is valid until the next one; do must not ask for facts.
 func (q *query) eachOf(rid uint64, of []column, do func(value []byte)) error {
-	f, err := q.facts(rid)
-	if err != nil || f == nil {
+	if err := q.look(1); err != nil {
 		return err
 	}
-	if f.loose != nil {
-		return f.loose.each(func(param plan.Param, value []byte) bool {
-			if slices.ContainsFunc(of, func(c column) bool { return c.param == param }) {
-				do(value)
-			}
-			return true
-		})
-	}
 	for i := range of {
-		if err := q.eachInSheet(rid, &f.sheet, &of[i], do); err != nil {
+		c := &of[i]
+		kept, err := c.keptOf(q, rid)
+		switch {
+		case err != nil:
+		case kept != nil:
+			err = q.eachKept(rid, kept, c.param, do)
+		default:
+			err = q.eachInFacts(rid, c, do)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (q *query) eachKept(rid uint64, kept *keptColumn, param plan.Param, do func(value []byte)) error {
+	var room [1]uint16
+	for _, n := range kept.numbers(q.keptOrd(rid), room[:]) {
+		value, whole := kept.value(n)
+		if whole {
+			do(value)
+		} else if err := q.resolve(rid, param, value, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachNew is eachOf, but of values that rows of a kept column share, only the
+// first need be given.
+func (q *query) eachNew(rid uint64, of []column, do func(value []byte)) error {
+	for i := range of {
+		c := &of[i]
+		kept, err := c.keptOf(q, rid)
+		if err != nil {
+			return err
+		}
+		if kept == nil || kept.cut != nil { // what is cut may go on otherwise in another row
+			if err := q.eachOf(rid, of[i:i+1], do); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := q.look(1); err != nil {
+			return err
+		}
+		var room [1]uint16
+		for _, n := range kept.numbers(q.keptOrd(rid), room[:]) {
+			if c.kept.isNew(n) {
+				value, _ := kept.value(n)
+				do(value)
+			}
+		}
+	}
+	return nil
+}
+
+// keptOrd is where a row stands in its kept column.
+func (q *query) keptOrd(rid uint64) int { return int(rid & (1<<q.store.tuning.keptShift - 1)) }
+
+func (q *query) eachInFacts(rid uint64, c *column, do func(value []byte)) error {
+	f, err := q.factsOf(rid)
+	switch {
+	case err != nil || f == nil:
+		return err
+	case f.loose == nil:
+		return q.eachInSheet(rid, &f.sheet, c, do)
+	}
+	return f.loose.each(func(param plan.Param, value []byte) bool {
+		if param == c.param {
+			do(value)
+		}
+		return true
+	})
 }
 
 func (q *query) eachInSheet(rid uint64, r *sheetRow, c *column, do func(value []byte)) error {

@@ -156,7 +156,7 @@ func describe(c cond, node plan.Node) (is, how string, parts []cond) {
 		return "range", how, nil
 	case *join:
 		how = "from the other end"
-		if c.rows != nil || c.rowwise {
+		if c.rows != nil && !c.gathered || c.rowwise {
 			how = "row by row"
 		}
 		if _, ok := node.(plan.Has); ok {

@@ -106,6 +106,11 @@ func (q *query) facts(rid uint64) (*factRow, error) {
 	if err := q.look(1); err != nil {
 		return nil, err
 	}
+	return q.factsOf(rid)
+}
+
+// factsOf is facts for a row that was counted before.
+func (q *query) factsOf(rid uint64) (*factRow, error) {
 	f := &q.factReader
 	if f.known && f.row == rid {
 		return f.found, nil

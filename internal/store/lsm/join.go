@@ -10,18 +10,22 @@ import (
 )
 
 // join is a Chain or a Has: which rows meet it is found from the other end
-// (gathered), or row by row (test), whichever end has fewer resources.
+// (gathered), or row by row (test), whichever end has fewer resources. What was
+// gathered may also be the targets' hashes, which rows are then compared with.
 type join struct {
 	q       *query
 	other   *arms
-	gather  func() (*listed, error)
+	gather  func() (*listed, error) // nil without an error: it has set rows
 	test    func(rid uint64) (bool, error)
 	rowwise bool  // gather does not apply
 	rowCost int64 // of test: how many resources at the other end are gathered in its time
 
 	limit int64 // of other; -1: not asked yet
+	asked int64 // rows that will be asked about at most; 0: not known
 	done  *listed
 	rows  *byRow
+	// gathered: rows compares with what was gathered
+	gathered bool
 }
 
 func newJoin(q *query, other *arms) *join { return &join{q: q, other: other, rowCost: 1, limit: -1} }
@@ -40,54 +44,61 @@ func (j *join) bound() (int64, error) {
 	if j.limit > j.q.store.tuning.joinProbe || j.rows != nil {
 		return many, nil
 	}
-	if err := j.load(); err != nil {
-		return 0, err
+	if err := j.load(); err != nil || j.rows != nil {
+		return many, err
 	}
 	return j.done.n, nil
 }
 
 func (j *join) expect(rows int64) error {
+	j.asked = rows
 	if _, err := j.bound(); err != nil {
 		return err
 	}
-	if j.rowwise || j.done == nil && rows < j.limit/j.rowCost {
+	if j.rowwise || j.done == nil && j.rows == nil && rows < j.limit/j.rowCost {
 		j.rows = &byRow{j.q, j.test}
 	}
 	return nil
 }
 
 func (j *join) load() (err error) {
-	if j.done == nil {
+	if j.done == nil && j.rows == nil {
 		j.done, err = j.gather()
 	}
 	return err
 }
 
 func (j *join) next(b uint32) (uint32, bool, error) {
-	if j.rows != nil || j.rowwise {
+	if j.rowwise {
 		return b, true, nil
 	}
 	if err := j.load(); err != nil {
 		return 0, false, err
 	}
+	if j.rows != nil {
+		return b, true, nil
+	}
 	return j.done.next(b)
 }
 
 func (j *join) keep(b uint32, in set) (set, error) {
-	if j.rows != nil || j.rowwise {
-		return (&byRow{j.q, j.test}).keep(b, in)
+	if j.rowwise {
+		return keepRows(j.q, j.test, b, in)
 	}
 	if err := j.load(); err != nil {
 		return set{}, err
+	}
+	if j.rows != nil {
+		return j.rows.keep(b, in)
 	}
 	return j.done.keep(b, in)
 }
 
 func (j *join) seed(b uint32, room *set) (set, bool, error) {
-	if j.rows != nil || j.rowwise {
+	if j.rowwise {
 		return set{}, false, nil
 	}
-	if err := j.load(); err != nil {
+	if err := j.load(); err != nil || j.rows != nil {
 		return set{}, false, err
 	}
 	return j.done.seed(b, room)
@@ -223,9 +234,10 @@ func (q *query) isCurrent(self plan.Hash, of *arms) (bool, error) {
 	return !rows.empty(), err
 }
 
-// compileHas: from the other end, the references of the sources are followed;
-// row by row, the row's self hash is looked up as a value. Only that way finds
-// versions that are not current.
+// compileHas: from the other end, the references of the sources are gathered, and
+// followed, or looked for among the hashes of the rows that are asked about when
+// these are fewer; row by row, the row's self hash is looked up as a value. Only
+// that way finds versions that are not current.
 func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 	from, err := q.arms(n.From)
 	if err != nil {
@@ -233,41 +245,54 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 	}
 	j := newJoin(q, from)
 	j.rowwise, j.rowCost = versions, q.store.tuning.hasRowCost
-	j.gather = func() (*listed, error) { return q.gatherTargets(n.Params, from) }
+	j.gather = func() (*listed, error) {
+		targets, err := q.gatherTargets(n.Params, from)
+		if err != nil {
+			return nil, err
+		}
+		if 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
+			j.gathered, j.rows = true, &byRow{q, func(rid uint64) (bool, error) {
+				self, deleted, err := q.self(rid)
+				_, met := targets[self]
+				return met && !deleted, err
+			}}
+			return nil, nil
+		}
+		return q.currentRows(targets)
+	}
+	pointed := pointedTo{q: q, params: n.Params, its: make([]*pebble.Iterator, len(n.Params)), by: from}
 	j.test = func(rid uint64) (bool, error) {
 		self, deleted, err := q.self(rid)
 		if err != nil || deleted {
 			return false, err
 		}
-		return q.isPointedTo(self, n.Params, from)
+		return pointed.has(self)
 	}
 	return j, nil
 }
 
-// gatherTargets finds the current rows that one of the sources points to.
-func (q *query) gatherTargets(params []plan.Param, sources *arms) (*listed, error) {
+// gatherTargets gives the self hashes of what the sources point to.
+func (q *query) gatherTargets(params []plan.Param, sources *arms) (map[plan.Hash]struct{}, error) {
+	targets := map[plan.Hash]struct{}{}
 	newest, ok := q.newestBlock()
 	if !ok {
-		return list(nil), nil
+		return targets, nil
 	}
-	targets := map[plan.Hash]struct{}{}
 	columns := columnsOf(params)
-	var room []plan.Hash
-	err := sources.each(newest, func(b uint32, rows set) (_ bool, err error) {
+	add := func(value []byte) {
+		if len(value) == hashSize {
+			targets[plan.Hash(value)] = struct{}{}
+		}
+	}
+	err := sources.each(newest, func(b uint32, rows set) (bool, error) {
 		for _, o := range rows.all() {
-			if room, err = q.references(q.rid(b, o), columns, room[:0]); err != nil {
+			if err := q.eachNew(q.rid(b, o), columns, add); err != nil {
 				return false, err
-			}
-			for _, self := range room {
-				targets[self] = struct{}{}
 			}
 		}
 		return true, nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return q.currentRows(targets)
+	return targets, err
 }
 
 // currentRows finds the current versions of resources that are not deleted.
@@ -309,46 +334,54 @@ func (q *query) seekPointer(it *pebble.Iterator, self plan.Hash) (pointer, error
 	return q.pointerOf(self, value)
 }
 
-// isPointedTo reports whether one of the sources has an entry of one of the
-// params that equals self.
-func (q *query) isPointedTo(self plan.Hash, params []plan.Param, sources *arms) (bool, error) {
-	newest, ok := q.newestBlock()
-	if !ok {
-		return false, nil
-	}
-	for _, param := range params {
-		p := q.postings(indexPrefix(param, self[:]))
-		met, err := q.anyWithin(p, newest, sources)
+// pointedTo finds out whether sources point to resources, one after the other.
+type pointedTo struct {
+	q      *query
+	params []plan.Param
+	its    []*pebble.Iterator // of each param, once it was asked for
+	by     *arms
+}
+
+// has reports whether one of the sources has an entry of one of the params that
+// equals self.
+func (p *pointedTo) has(self plan.Hash) (bool, error) {
+	for i, param := range p.params {
+		if p.its[i] == nil {
+			it, err := p.q.iter(indexBounds(param, nil, nil))
+			if err != nil {
+				return false, err
+			}
+			p.its[i] = it
+		}
+		met, err := p.anyOf(p.its[i], indexPrefix(param, self[:]))
 		if err != nil || met {
 			return met, err
-		}
-		if err := q.dropIter(p.it); err != nil {
-			return false, err
 		}
 	}
 	return false, nil
 }
 
-// anyWithin reports whether a posting holds a row of the arms.
-func (q *query) anyWithin(p *postings, from uint32, of *arms) (bool, error) {
-	for b := from; ; b-- {
-		at, container, ok, err := p.at(b)
-		if err != nil || !ok {
+// anyOf reports whether a container of an index prefix has one of the sources.
+func (p *pointedTo) anyOf(it *pebble.Iterator, prefix []byte) (bool, error) {
+	newest, ok := p.q.newestBlock()
+	if !ok {
+		return false, nil
+	}
+	for ok := it.SeekPrefixGE(appendBlock(prefix, newest)); ok; ok = it.Next() {
+		container, err := it.ValueAndErr()
+		if err != nil {
 			return false, err
 		}
 		var rows set
 		if err := rows.load(container); err != nil {
 			return false, err
 		}
-		if err := q.look(rows.n); err != nil {
+		if err := p.q.look(rows.n); err != nil {
 			return false, err
 		}
-		if rows, err = of.within(at, rows); err != nil || !rows.empty() {
+		if rows, err = p.by.within(keyBlock(it.Key()), rows); err != nil || !rows.empty() {
 			return !rows.empty(), err
 		}
-		if at == 0 {
-			return false, nil
-		}
-		b = at
 	}
+	return false, it.Error()
 }

@@ -54,8 +54,9 @@ type Options struct {
 	// Log takes what an operator should know; nil is slog.Default(). Nothing
 	// that a client wrote goes there.
 	Log *slog.Logger
-	// CacheBytes is the size of the block cache that all open stores share; 0 is
-	// DefaultCacheBytes. Without an open store there is none.
+	// CacheBytes is the size of what all open stores share: the block cache, and
+	// the columns that are kept (a quarter). 0 is DefaultCacheBytes. Without an
+	// open store there is none.
 	CacheBytes int64
 	// OpenFiles bounds the tables kept open over all stores; 0 is
 	// DefaultOpenFiles.
@@ -132,6 +133,7 @@ type Engine struct {
 	opts   Options
 	tuning tuning
 	share  *share
+	kept   *kept
 
 	mu sync.Mutex // guards what follows, and the folders while they are made or dropped
 	// The caches that all stores share; nil while none is open, so that an idle
@@ -155,6 +157,7 @@ func New(opts Options) (*Engine, error) {
 		opts:   o,
 		tuning: usualTuning,
 		share:  newShare(),
+		kept:   newKept(o.CacheBytes / keptShare),
 		stores: map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {
@@ -283,7 +286,7 @@ func (e *Engine) release(id store.ID) {
 // keepCaches makes the caches when there are none.
 func (e *Engine) keepCaches() {
 	if e.cache == nil {
-		e.cache = pebble.NewCache(e.opts.CacheBytes)
+		e.cache = pebble.NewCache(e.opts.CacheBytes - e.kept.room)
 		e.files = pebble.NewFileCache(fileCacheShards, e.opts.OpenFiles)
 	}
 }

@@ -23,6 +23,7 @@ type query struct {
 
 	bodyRows   *rows
 	factReader factReader
+	keptMade   int // columns that this query made
 	resolver   *pebble.Iterator
 
 	deadBlock uint32 // of deadRows
@@ -142,6 +143,9 @@ func (q *query) self(rid uint64) (self plan.Hash, deleted bool, err error) {
 	if err := q.look(1); err != nil {
 		return plan.Hash{}, false, err
 	}
+	if self, known := q.store.selves.get(rid); known {
+		return self, false, nil
+	}
 	row, err := q.rawRow(rid)
 	if err != nil {
 		return plan.Hash{}, false, err
@@ -150,7 +154,11 @@ func (q *query) self(rid uint64) (self plan.Hash, deleted bool, err error) {
 	if err != nil {
 		return plan.Hash{}, false, err
 	}
-	return q.store.hash.Self(h.key), h.deleted, nil
+	self = q.store.hash.Self(h.key)
+	if !h.deleted {
+		q.store.selves.add(rid, self)
+	}
+	return self, h.deleted, nil
 }
 
 // dead gives the container of superseded rows of a block, valid until it is

@@ -123,8 +123,9 @@ const (
 	// leastProbe is how many keys are read to learn the size of a range, however
 	// few rows other conditions leave.
 	leastProbe = 16
-	// keyCost is how many rows are tested in the time of reading a key.
-	keyCost = 4
+	// keyCost is how many rows are tested in the time of reading a key, where their
+	// values are kept, with some to spare.
+	keyCost = 16
 )
 
 // hint says that rows will be asked about at most: to read more keys than would
@@ -138,7 +139,7 @@ func (s *scan) expect(rows int64) error {
 	if _, err := s.bound(); err != nil {
 		return err
 	}
-	if s.done == nil && s.rows == nil && rows <= int64(s.q.store.tuning.scanProbe) {
+	if s.done == nil && s.rows == nil && rows <= s.q.store.tuning.scanRows {
 		s.rows = &byRow{s.q, s.test}
 	}
 	return nil
@@ -146,7 +147,17 @@ func (s *scan) expect(rows int64) error {
 
 // test looks at one row's own entries.
 func (s *scan) test(rid uint64) (met bool, err error) {
-	f, err := s.q.facts(rid)
+	if err := s.q.look(1); err != nil {
+		return false, err
+	}
+	kept, err := s.column.keptOf(s.q, rid)
+	if err != nil {
+		return false, err
+	}
+	if kept != nil {
+		return s.testKept(rid, kept)
+	}
+	f, err := s.q.factsOf(rid)
 	if err != nil || f == nil {
 		return false, err
 	}
@@ -158,6 +169,24 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 		return !met
 	})
 	return met, err
+}
+
+// testKept is test for a row of a kept column.
+func (s *scan) testKept(rid uint64, kept *keptColumn) (met bool, err error) {
+	var room [1]uint16
+	for _, n := range kept.numbers(s.q.keptOrd(rid), room[:]) {
+		value, whole := kept.value(n)
+		switch s.inside(value, whole) {
+		case yes:
+			return true, nil
+		case unsure:
+			err := s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
+			if err != nil || met {
+				return met, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // testSheet is test for a row of a sheet.

@@ -107,12 +107,20 @@ func (q *query) findSorted(a *arms, p *plan.Plan, after *place) (f found, err er
 	if p.Limit == 0 {
 		return f, nil
 	}
-	if hits.n >= q.store.tuning.walkFrom && p.Sort[0].By == plan.ByParam {
+	if p.Sort[0].By == plan.ByParam && q.walkPays(hits.n, p.Limit) {
 		f.rows, err = q.walk(hits, p, after)
 		return f, err
 	}
 	f.rows, err = q.best(hits, p, after)
 	return f, err
+}
+
+// walkPays reports whether a walk through the index of a sort key finds a page
+// sooner than a look at all hits. One of rows/hits that it passes is a hit, so that
+// a page takes limit*rows/hits of them.
+func (q *query) walkPays(hits int64, limit int) bool {
+	t := &q.store.tuning
+	return hits >= t.walkFrom && float64(hits)*float64(hits) >= float64(t.walkCost)*float64(limit+1)*float64(q.w)
 }
 
 // hits finds all matches, block by block.

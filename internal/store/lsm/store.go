@@ -34,7 +34,9 @@ type Store struct {
 	sealed *seal.FS
 	dir    storeDir
 	tables sstable.ReaderOptions // how a table is read without the database
-	free   func()                // tells the engine that the store is closed
+	kept   *kept                 // columns, of all stores
+	selves keptSelves
+	free   func() // tells the engine that the store is closed
 
 	sequencer *sequencer
 	sealer    *sealer
@@ -73,7 +75,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, kept: e.kept, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
 	if len(c.MACKey) == 0 {
@@ -272,6 +274,7 @@ func (s *Store) Close() error {
 	defer s.gate.Unlock()
 	s.closed = true
 	s.published.closeAll()
+	s.kept.forget(s)
 	err := s.closeDatabase()
 	s.free()
 	return fault.Wrap(fault.Internal, "lsm.Close", err)

@@ -7,6 +7,9 @@ type tuning struct {
 	// is. A larger one is read to its end only when that is cheaper than looking
 	// at the rows that other conditions leave.
 	scanProbe int
+	// scanRows is how many rows may be looked at instead of reading a range of
+	// unknown size.
+	scanRows int64
 	// joinProbe is how many resources at the other end of a join are gathered
 	// without asking whether looking at rows would be cheaper.
 	joinProbe int64
@@ -14,21 +17,33 @@ type tuning struct {
 	// one row: references are read from sheets, a sheet at a time, while the test
 	// of a row reads its header and the containers of what points to it.
 	hasRowCost int64
+	// selfShare is how many rows a Has may be asked about for each resource that
+	// its sources point to, for the rows' hashes to be compared with these,
+	// instead of pointers being followed.
+	selfShare int64
 	// walkFrom is from how many matches on a sort by a param walks its index and
-	// looks which rows match, instead of looking up each match's values.
-	walkFrom int64
+	// looks which rows match, instead of looking up each match's values; it does so
+	// when looking up all would take longer than to walk until a page is full. To
+	// walk over one row takes walkCost times as long as to look one up that is kept.
+	walkFrom, walkCost int64
 	// ingestFrom is from how many puts on a piece of an import becomes tables at
 	// once, instead of going through the log; importOps bounds a piece.
 	ingestFrom, importOps int
 	// sheetRows is how many rows a sheet of facts has; cutFrom and cutSpare say
 	// when its values are cut (sheetWriter).
 	sheetRows, cutFrom, cutSpare int
+	// keptShift says how many rows a kept column is of, a power of two; keptFrom
+	// is how many of them must be looked up in facts before it is made, which
+	// takes about the time of as many.
+	keptShift uint
+	keptFrom  uint32
 }
 
 func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, cutSpare: t.cutSpare} }
 
 // usualTuning was set by measurement: engine.md, 5.4.
 var usualTuning = tuning{
-	scanProbe: 1024, joinProbe: 256, hasRowCost: 16, walkFrom: 3000, ingestFrom: 128, importOps: importOps,
+	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
+	keptShift: 10, keptFrom: 256,
 }

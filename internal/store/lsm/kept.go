@@ -1,0 +1,175 @@
+package lsm
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
+)
+
+// What is looked at often in sheets is kept in memory, turned once more: the
+// values of one param in a run of rows, a kept column (keptcolumn.go). To look at
+// a row then costs a number and a comparison, and no look into the database.
+//
+// A column says what facts say, and those of a row that is there change seldom:
+// by a reindex, a purge, a repair. state.edits counts these, and columns stand for
+// one count of it: who reads another state goes to the facts.
+const (
+	// keptShare is the part of Options.CacheBytes that kept columns may take.
+	keptShare = 4
+	// keptAtOnce is how many columns one query makes at most, as to make one
+	// takes a good part of a millisecond.
+	keptAtOnce = 4
+	// keptIdle is after how many uses of others the columns of a param make room
+	// for those of another.
+	keptIdle = 1024
+	// keptTypical is about what a column takes: without room for it, none is made.
+	keptTypical = 32 << 10
+)
+
+// kept is the columns of all open stores.
+type kept struct {
+	room int64 // bytes
+
+	mu   sync.Mutex
+	sets map[keptKey]*keptSet
+	used int64 // bytes
+	uses int64 // of sets, by which their age is told
+}
+
+type keptKey struct {
+	store *Store
+	param plan.Param
+}
+
+// keptSet is the columns of one param of one store, as they are after edits.
+type keptSet struct {
+	edits  uint64
+	chunks []*keptChunk // by the number of the run of rows; never changed, but replaced by a longer one
+	used   int64        // when, in uses
+	bytes  int64
+}
+
+// keptChunk is one run of rows.
+type keptChunk struct {
+	asked  atomic.Uint32 // rows of it that were looked up in facts
+	column atomic.Pointer[keptColumn]
+}
+
+func newKept(room int64) *kept { return &kept{room: room, sets: map[keptKey]*keptSet{}} }
+
+// chunks gives the first n runs of a param; nil: those of a newer state are kept.
+func (k *kept) chunks(key keptKey, edits uint64, n int) []*keptChunk {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.sets[key]
+	if s != nil && s.edits < edits {
+		k.drop(key, s)
+		s = nil
+	}
+	if s == nil {
+		s = &keptSet{edits: edits}
+		k.sets[key] = s
+	}
+	if s.edits > edits {
+		return nil
+	}
+	k.uses++
+	s.used = k.uses
+	if more := n - len(s.chunks); more > 0 {
+		fresh := make([]keptChunk, more)
+		longer := append(make([]*keptChunk, 0, n), s.chunks...)
+		for i := range fresh {
+			longer = append(longer, &fresh[i])
+		}
+		s.chunks = longer
+	}
+	return s.chunks[:n]
+}
+
+// admits reports whether there is room for another column of a param.
+func (k *kept) admits(key keptKey, edits uint64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.sets[key]
+	return s != nil && s.edits == edits && k.makeRoom(s, keptTypical)
+}
+
+// add keeps a column, if there is room.
+func (k *kept) add(key keptKey, edits uint64, at *keptChunk, c *keptColumn) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, size := k.sets[key], c.size()
+	if s == nil || s.edits != edits || !k.makeRoom(s, size) || !at.column.CompareAndSwap(nil, c) {
+		return
+	}
+	s.bytes += size
+	k.used += size
+}
+
+// makeRoom drops the columns of other params that nobody uses any more.
+func (k *kept) makeRoom(wanted *keptSet, size int64) bool {
+	for k.used+size > k.room {
+		var oldest keptKey
+		var found *keptSet
+		for key, s := range k.sets {
+			if s != wanted && s.bytes > 0 && (found == nil || s.used < found.used) {
+				oldest, found = key, s
+			}
+		}
+		if found == nil || k.uses-found.used < keptIdle {
+			return false
+		}
+		k.drop(oldest, found)
+	}
+	return true
+}
+
+func (k *kept) drop(key keptKey, s *keptSet) {
+	delete(k.sets, key)
+	k.used -= s.bytes
+}
+
+// forget drops what is kept of a store that is closed.
+func (k *kept) forget(of *Store) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, s := range k.sets {
+		if key.store == of {
+			k.drop(key, s)
+		}
+	}
+}
+
+// bytes is what the columns take.
+func (k *kept) bytes() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used
+}
+
+// maxSelves bounds the rows of a store of which it is kept whose they are.
+const maxSelves = 1 << 14
+
+// keptSelves are the self hashes of rows, which never change.
+type keptSelves struct {
+	mu sync.RWMutex
+	of map[uint64]plan.Hash
+}
+
+func (k *keptSelves) get(rid uint64) (self plan.Hash, ok bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	self, ok = k.of[rid]
+	return self, ok
+}
+
+// add forgets all others when there are too many: who asks is asked soon again.
+func (k *keptSelves) add(rid uint64, self plan.Hash) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.of == nil || len(k.of) >= maxSelves {
+		k.of = map[uint64]plan.Hash{}
+	}
+	k.of[rid] = self
+}
