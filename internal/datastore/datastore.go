@@ -212,6 +212,8 @@ type Plane struct {
 	backups *backups
 	pool    *pool
 	making  sync.Mutex // held from counting data stores to making one
+
+	rotating sync.Mutex // held from the look for an exchange of a key to its job
 }
 
 // The job kinds of this package, registered by New. Jobs of KindProvision make

@@ -139,6 +139,8 @@ func (p *Plane) RotateKey(ctx context.Context, id string) (*job.Job, error) {
 	if err := serving(d); err != nil {
 		return nil, err
 	}
+	p.rotating.Lock()
+	defer p.rotating.Unlock()
 	open, err := p.Jobs.Open(ctx, id)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package datastore_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,6 +126,40 @@ func keyAfterTheRecords(t *testing.T, n int64) bool {
 	w.Until("the end of the exchange", func() bool { return idle(w) })
 	underNewKey(w, d.ID, 1)
 	return true
+}
+
+// hesitant is a store that lets others in before each commit.
+type hesitant struct{ store.Store }
+
+func (s hesitant) Commit(ctx context.Context, ops []store.Op) ([]store.Outcome, error) {
+	time.Sleep(time.Millisecond)
+	return s.Store.Commit(ctx, ops)
+}
+
+// Who ask for an exchange at once get one.
+func TestRotateKeyAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.System = hesitant{w.System}
+	w.Begin()
+	d := w.Create(datastore.CreateRequest{})
+	w.Jobs.Stop() // the exchange waits until all have asked
+	ids := make([]string, 8)
+	var all sync.WaitGroup
+	for n := range ids {
+		all.Go(func() {
+			j, err := w.Plane.RotateKey(t.Context(), d.ID)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids[n] = j.ID
+		})
+	}
+	all.Wait()
+	slices.Sort(ids)
+	if one := slices.Compact(ids); len(one) != 1 {
+		t.Errorf("%d exchanges", len(one))
+	}
 }
 
 // What cannot be exchanged is refused, and a deletion forgets every key.
