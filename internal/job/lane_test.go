@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -211,14 +212,15 @@ func TestProgressAndOutcome(t *testing.T) {
 	q := queue(t, openSystem(t), 1, nil)
 	reached, goOn := make(chan struct{}), make(chan struct{})
 	q.Register("k", runner{run: func(ctx context.Context, run *job.Run) error {
-		n := 3
-		run.Report(func() any { return map[string]int{"n": n} })
+		var n atomic.Int64 // it is asked from other goroutines
+		n.Store(3)
+		run.Report(func() any { return map[string]int64{"n": n.Load()} })
 		if err := run.Checkpoint(ctx, "here"); err != nil {
 			return err
 		}
 		close(reached)
 		<-goOn
-		n = 4
+		n.Store(4)
 		run.End(job.CompletedWithErrors, "see the manifest")
 		return nil
 	}})
