@@ -42,6 +42,10 @@ func TestMACIsBoundToItsParts(t *testing.T) {
 		if !a.Verify(base[:], split("Patient", "1", "body")...) {
 			t.Error("a right MAC does not verify")
 		}
+		if !a.Verify(base[:ShortMACSize], split("Patient", "1", "body")...) || a.Verify(base[:ShortMACSize], split("Patient", "2", "body")...) ||
+			a.Verify(base[:ShortMACSize-1], split("Patient", "1", "body")...) || a.Verify(base[1:ShortMACSize+1], split("Patient", "1", "body")...) {
+			t.Error("the short form is not the first bytes, all of them")
+		}
 		if a.Verify(base[:], split("Patient", "2", "body")...) || a.Verify(base[:15], split("Patient", "1", "body")...) || a.Verify(nil) {
 			t.Error("a wrong MAC verifies")
 		}

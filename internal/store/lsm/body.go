@@ -18,7 +18,14 @@ const (
 	codecRaw  codec = 0 // as it is
 	codecS2   codec = 1 // S2 block
 	codecDict codec = 2 // S2 block over a dictionary, whose number the header holds
+
+	codecFolded     codec = 3 // folded (fold.go), then as codecS2
+	codecFoldedDict codec = 4 // folded, then as codecDict
 )
+
+func (c codec) overDict() bool { return c == codecDict || c == codecFoldedDict }
+
+func (c codec) folded() bool { return c == codecFolded || c == codecFoldedDict }
 
 // Dictionaries gives the dictionaries of S2 that bodies are kept over. A
 // dictionary's number stands in every header that used it: once given, a number
@@ -79,9 +86,7 @@ func (b *bodies) pack(t plan.Type, body []byte) (packed []byte, how codec, dict 
 	room := b.rooms.Get().(*[]byte)
 	packed, how, dict = b.packInto(room, t, body)
 	packed = append([]byte(nil), packed...)
-	if cap(*room) <= maxPackRoom {
-		b.rooms.Put(room)
-	}
+	b.giveBack(room)
 	return packed, how, dict
 }
 
@@ -94,7 +99,13 @@ func (b *bodies) packInto(room *[]byte, t plan.Type, body []byte) (packed []byte
 	if len(body) < minCompressed {
 		return body, codecRaw, 0
 	}
-	if n := s2.MaxEncodedLen(len(body)); n > cap(*room) {
+	fold := b.rooms.Get().(*[]byte)
+	defer b.giveBack(fold)
+	text, folded := foldBody((*fold)[:0], body)
+	if *fold = text; !folded {
+		text = body
+	}
+	if n := s2.MaxEncodedLen(len(text)); n > cap(*room) {
 		*room = make([]byte, n)
 	}
 	*room = (*room)[:cap(*room)]
@@ -102,9 +113,12 @@ func (b *bodies) packInto(room *[]byte, t plan.Type, body []byte) (packed []byte
 		dict = b.dicts.For(t)
 	}
 	if d := b.dict(dict); d != nil {
-		packed, how = d.Encode(*room, body), codecDict
+		packed, how = d.Encode(*room, text), codecDict
 	} else {
-		packed, how, dict = s2.Encode(*room, body), codecS2, 0
+		packed, how, dict = s2.Encode(*room, text), codecS2, 0
+	}
+	if folded {
+		how += codecFolded - codecS2
 	}
 	if len(packed) >= len(body) {
 		return body, codecRaw, 0
@@ -112,15 +126,38 @@ func (b *bodies) packInto(room *[]byte, t plan.Type, body []byte) (packed []byte
 	return packed, how, dict
 }
 
+// giveBack keeps room for the next body.
+func (b *bodies) giveBack(room *[]byte) {
+	if cap(*room) <= maxPackRoom {
+		b.rooms.Put(room)
+	}
+}
+
 func (b *bodies) unpack(packed []byte, how codec, dict uint64) ([]byte, error) {
-	switch how {
-	case codecRaw:
+	if how == codecRaw {
 		return append([]byte(nil), packed...), nil
-	case codecS2:
-		return unpacked(s2.Decode(nil, packed))
-	case codecDict:
+	}
+	if !how.folded() {
+		return b.decode(nil, packed, how, dict)
+	}
+	room := b.rooms.Get().(*[]byte)
+	defer b.giveBack(room)
+	folded, err := b.decode((*room)[:0], packed, how, dict)
+	if err != nil {
+		return nil, err
+	}
+	*room = folded
+	return unfoldBody(folded)
+}
+
+// decode undoes S2, into dst where it has room.
+func (b *bodies) decode(dst, packed []byte, how codec, dict uint64) ([]byte, error) {
+	switch how {
+	case codecS2, codecFolded:
+		return unpacked(s2.Decode(dst, packed))
+	case codecDict, codecFoldedDict:
 		if d := b.dict(dict); d != nil {
-			return unpacked(d.Decode(nil, packed))
+			return unpacked(d.Decode(dst, packed))
 		}
 		return nil, corrupt("a body needs a dictionary that this program does not have")
 	}
@@ -144,7 +181,7 @@ func binding(dst []byte, key plan.Key, version uint64) []byte {
 
 // row makes the value of a row: header, packed body, MAC of both.
 func (b *bodies) row(h *header, packed []byte) []byte {
-	return b.appendRow(make([]byte, 0, 64+maxIDLen+len(packed)+seal.MACSize), h, packed)
+	return b.appendRow(make([]byte, 0, 64+maxIDLen+len(packed)+seal.ShortMACSize), h, packed)
 }
 
 // appendRow writes the value of a row into dst, which must be empty.
@@ -153,12 +190,20 @@ func (b *bodies) appendRow(dst []byte, h *header, packed []byte) []byte {
 	row = append(row, packed...)
 	var room [16 + maxIDLen]byte
 	mac := b.mac.MAC(binding(room[:0], h.key, h.version), row)
-	return append(row, mac[:]...)
+	return append(row, mac[:seal.ShortMACSize]...)
+}
+
+// macSize is the size of the MAC at the end of a row, by its form.
+func macSize(row []byte) int {
+	if len(row) > 0 && firstForm(row[0]) {
+		return seal.MACSize
+	}
+	return seal.ShortMACSize
 }
 
 // open checks a row and gives its header and packed body.
 func (b *bodies) open(row []byte) (h header, packed []byte, err error) {
-	n := len(row) - seal.MACSize
+	n := len(row) - macSize(row)
 	if n < 0 {
 		return header{}, nil, corrupt("a row is too short")
 	}

@@ -105,7 +105,7 @@ func (s *Store) changeAt(it *pebble.Iterator) (store.Change, uint64, error) {
 	if err != nil {
 		return store.Change{}, 0, err
 	}
-	c := store.Change{Purged: h.purge, Moment: moment(h.commit, rid+h.left+1)}
+	c := store.Change{Purged: h.purge, Moment: moment(h.commit, h.endAt(rid))}
 	if h.purge {
 		c.Key = h.key
 		return c, rid, nil

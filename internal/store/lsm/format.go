@@ -23,7 +23,8 @@ import (
 //
 //	1  first
 //	2  facts in sheets; loose ones (all that format 1 had) become sheets
-const formatNumber = 2
+//	3  folded bodies; rows that are shorter by half a MAC, and more alike
+const formatNumber = 3
 
 // formatText begins the FORMAT file, before the number.
 const formatText = "tarn-lsm "

@@ -19,10 +19,13 @@ import (
 var makeGolden = flag.Bool("make-golden", false, "write testdata/format-N for the present format, if it is not there")
 
 // goldens are the samples: of the first format, and of each one after it.
-var goldens = []string{"testdata/format-1", goldenDir}
+var goldens = []string{"testdata/format-1", "testdata/format-2", goldenDir}
 
 // goldenDir is the sample of the present format.
-const goldenDir = "testdata/format-2"
+const goldenDir = "testdata/format-3"
+
+// foldedBody is a body that is folded, in the sample of format 3.
+const foldedBody = `{"link":"Patient/00112233-4455-6677-8899-aabbccddeeff","at":"2023-04-16T02:19:45.352-05:30"}`
 
 // goldenMoment is the moment after the first commit of the sample.
 const goldenMoment = store.Moment("lsm1-1-2")
@@ -68,7 +71,7 @@ func writeGolden(t *testing.T) {
 	if _, err := s.Reindex(t.Context(), []store.Reentry{{Key: patient("a"), Version: 2, Entries: []plan.Entry{name("anne")}}}); err != nil {
 		t.Fatal(err)
 	}
-	commit(t, s, put(patient("d"), `{"n":4}`, name("in the log"))) // into the log
+	commit(t, s, put(patient("d"), `{"n":4}`, name("in the log")), put(patient("folded"), foldedBody)) // into the log
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +139,12 @@ func testGolden(t *testing.T, dir string) {
 		t.Errorf("the cursor stands at %q, %v", p.Cursor(), err)
 	}
 	commit(t, s, put(patient("e"), `{}`))
-	if dir != goldenDir {
+	if dir == goldenDir {
+		if r, err := now.Get(t.Context(), patient("folded")); err != nil || string(r.Body) != foldedBody {
+			t.Errorf("what was folded: %+v, %v", r, err)
+		}
+	}
+	if dir == goldens[0] {
 		return
 	}
 	if n := count(t, s, plan.Range{Param: 8, Low: longName(5).Value, High: longName(15).Value}); n != 10 {

@@ -259,7 +259,7 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 	if r.scrubbed > 0 && g.q.purged <= r.scrubbed {
 		g.writeMeta(metaEdit{key: purgedKey})
 	}
-	c := commitWriter{group: g, number: g.q.next.commit + 1, left: rows, now: now}
+	c := commitWriter{group: g, number: g.q.next.commit + 1, end: g.q.next.rid + rows, now: now}
 	for i := range r.changes {
 		if p := purges[i]; p != nil { // in order: a container of two is written last as both leave it
 			g.purging = true
@@ -316,7 +316,7 @@ func (g *group) countRows(changes []change) (rows uint64) {
 type commitWriter struct {
 	*group
 	number uint64 // of the commit
-	left   uint64 // rows still to come
+	end    uint64 // the row behind its last one
 	now    int64
 }
 
@@ -347,9 +347,8 @@ func (c *commitWriter) change(ch *change, p *purge) store.Outcome {
 func (c *commitWriter) row(ch *change) (uint64, header) {
 	rid := c.q.next.rid
 	c.q.next.rid++
-	c.left--
 	c.q.types[ch.key.Type] = c.number
-	return rid, header{key: ch.key, commit: c.number, left: c.left, updated: c.now, created: c.now, tag: ch.tag}
+	return rid, header{key: ch.key, commit: c.number, end: c.end, updated: c.now, created: c.now, tag: ch.tag}
 }
 
 // version writes the next version of a resource, or its deletion.

@@ -295,7 +295,7 @@ func (b *ingestion) writeRows(t *table) error {
 	for i := range b.piece.changes {
 		c, v := &b.piece.changes[i], &b.versions[i]
 		h := header{
-			codec: c.codec, dict: c.dict, key: c.key, version: v.version, commit: b.number, left: uint64(n - 1 - i),
+			codec: c.codec, dict: c.dict, key: c.key, version: v.version, commit: b.number, end: b.first + uint64(n),
 			updated: v.updated, created: v.created, tag: c.tag,
 		}
 		row = b.store.bodies.appendRow(row[:0], &h, c.packed)

@@ -9,11 +9,17 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// The forms of a row of keyspace 01: its first byte.
+// The forms of a row of keyspace 01: its first byte. Rows of the first two are not
+// written any more.
 const (
-	formVersion = 0x01 // a version of a resource, or its deletion
-	formPurge   = 0x02 // the fact that a resource was purged, for Follow
+	formVersion1 = 0x01 // as formVersion, with left in place of end, and a whole MAC
+	formPurge1   = 0x02 // as formPurge, the same
+	formVersion  = 0x03 // a version of a resource, or its deletion
+	formPurge    = 0x04 // the fact that a resource was purged, for Follow
 )
+
+// firstForm reports whether a row has a form of before format 3.
+func firstForm(form byte) bool { return form == formVersion1 || form == formPurge1 }
 
 // The flags of a row: its second byte.
 const flagDeleted = 0x01
@@ -23,11 +29,12 @@ type header struct {
 	purge   bool
 	deleted bool
 	codec   codec
-	dict    uint64 // codecDict: which dictionary
+	dict    uint64 // where codec is over one: which
 	key     plan.Key
 	version uint64
 	commit  uint64 // number of the commit that made this row
-	left    uint64 // rows of that commit behind this one
+	end     uint64 // the row behind the last one of that commit
+	first   bool   // it has one of the first forms: end is how many rows of the commit come behind it
 	updated int64  // milliseconds since 1970
 	created int64  // milliseconds since 1970, of version 1
 	tag     byte
@@ -39,8 +46,16 @@ const idUUID = 0
 
 const maxIDLen = 64
 
+// endAt is the row behind the last one of the commit of a row.
+func (h *header) endAt(rid uint64) uint64 {
+	if h.first {
+		return rid + h.end + 1
+	}
+	return h.end
+}
+
 // append writes the header: form, flags, codec, tag, then numbers as varints,
-// then the id.
+// then the id. Whatever form it was read in, it is written in the present one.
 func (h *header) append(dst []byte) []byte {
 	form, flags := byte(formVersion), byte(0)
 	if h.purge {
@@ -50,13 +65,13 @@ func (h *header) append(dst []byte) []byte {
 		flags |= flagDeleted
 	}
 	dst = append(dst, form, flags, byte(h.codec), h.tag)
-	if h.codec == codecDict {
+	if h.codec.overDict() {
 		dst = binary.AppendUvarint(dst, h.dict)
 	}
 	dst = binary.AppendUvarint(dst, uint64(h.key.Type))
 	dst = binary.AppendUvarint(dst, h.version)
 	dst = binary.AppendUvarint(dst, h.commit)
-	dst = binary.AppendUvarint(dst, h.left)
+	dst = binary.AppendUvarint(dst, h.end)
 	dst = binary.AppendVarint(dst, h.updated)
 	dst = binary.AppendVarint(dst, h.updated-h.created)
 	return appendID(dst, h.key.ID)
@@ -75,7 +90,7 @@ var uuidDashes = [...]int{8, 13, 18, 23}
 const uuidTextLen = 36
 
 // parseUUID reads the canonical lower-case form, and no other.
-func parseUUID(id string) (raw [16]byte, ok bool) {
+func parseUUID[T string | []byte](id T) (raw [16]byte, ok bool) {
 	if len(id) != uuidTextLen {
 		return raw, false
 	}
@@ -101,15 +116,7 @@ func parseUUID(id string) (raw [16]byte, ok bool) {
 
 func formatUUID(raw []byte) string {
 	var text [uuidTextLen]byte
-	hex.Encode(text[:8], raw[:4])
-	hex.Encode(text[9:13], raw[4:6])
-	hex.Encode(text[14:18], raw[6:8])
-	hex.Encode(text[19:23], raw[8:10])
-	hex.Encode(text[24:], raw[10:16])
-	for _, at := range uuidDashes {
-		text[at] = '-'
-	}
-	return string(text[:])
+	return string(appendUUID(text[:0], raw))
 }
 
 // fields reads numbers and bytes one after the other; after the first that is
@@ -174,18 +181,19 @@ func (f *fields) id() string {
 func parseHeader(row []byte) (h header, rest []byte, err error) {
 	f := fields{b: row}
 	form, flags := f.byte(), f.byte()
-	h.purge, h.deleted = form == formPurge, flags&flagDeleted != 0
+	h.first = firstForm(form)
+	h.purge, h.deleted = form == formPurge || form == formPurge1, flags&flagDeleted != 0
 	h.codec, h.tag = codec(f.byte()), f.byte()
-	if h.codec == codecDict {
+	if h.codec.overDict() {
 		h.dict = f.uvarint()
 	}
 	typ := f.uvarint()
 	h.key.Type = plan.Type(typ)
-	h.version, h.commit, h.left = f.uvarint(), f.uvarint(), f.uvarint()
+	h.version, h.commit, h.end = f.uvarint(), f.uvarint(), f.uvarint()
 	h.updated = f.varint()
 	h.created = h.updated - f.varint()
 	h.key.ID = f.id()
-	if f.bad || form != formVersion && form != formPurge || flags&^flagDeleted != 0 || typ > 0xffff {
+	if f.bad || form < formVersion1 || form > formPurge || flags&^flagDeleted != 0 || typ > 0xffff {
 		return header{}, nil, corrupt("the header of a row has a wrong form")
 	}
 	return h, f.b, nil

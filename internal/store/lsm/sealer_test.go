@@ -142,7 +142,7 @@ func TestFactsBecomeSheets(t *testing.T) {
 	}
 }
 
-// A store of the first format opens, takes the number of the second, and its
+// A store of the first format opens, takes the number of the present one, and its
 // facts move into sheets.
 func TestFormatIsRaised(t *testing.T) {
 	root := t.TempDir()
@@ -150,7 +150,7 @@ func TestFormatIsRaised(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := opened(t, engine(t, lsm.Options{Root: root}))
-	if text, err := os.ReadFile(root + "/s/FORMAT"); err != nil || !bytes.Equal(text, []byte("tarn-lsm 2\n")) {
+	if text, err := os.ReadFile(root + "/s/FORMAT"); err != nil || !bytes.Equal(text, []byte("tarn-lsm 3\n")) {
 		t.Errorf("FORMAT is %q, %v", text, err)
 	}
 	if n := keysOf(t, s, 9); n == 0 {
