@@ -57,6 +57,12 @@ func ask(t *testing.T, q *job.Queue, s job.Submission) *job.Job {
 	return j
 }
 
+// ticking is a clock whose every answer is later than the one before by a step.
+func ticking(from time.Time, step time.Duration) func() time.Time {
+	var ticks atomic.Int64
+	return func() time.Time { return from.Add(step * time.Duration(ticks.Add(1))) }
+}
+
 // One job of a data store runs, in the order of submission; another store's turn
 // comes before the first one's second.
 func TestLaneIsInOrderAndFair(t *testing.T) {
@@ -64,8 +70,7 @@ func TestLaneIsInOrderAndFair(t *testing.T) {
 	g := newGated()
 	q.RegisterIn(job.Lane{Name: "bulk", Workers: 2, PerStore: 1, Waiting: 25}, "import", g)
 	q.Register("quick", runner{run: func(context.Context, *job.Run) error { return nil }})
-	at := time.Now()
-	q.Clock = func() time.Time { at = at.Add(time.Millisecond); return at }
+	q.Clock = ticking(time.Now(), time.Millisecond)
 	start(t, q)
 	var ids []string
 	for i, store := range []string{"a", "a", "a", "b", "c"} {
@@ -265,8 +270,7 @@ func TestProgressRenewsPatience(t *testing.T) {
 
 func TestList(t *testing.T) {
 	q := queue(t, openSystem(t), 1, nil)
-	at := time.UnixMilli(1_700_000_000_000)
-	q.Clock = func() time.Time { at = at.Add(time.Second); return at }
+	q.Clock = ticking(time.UnixMilli(1_700_000_000_000), time.Second)
 	for i := range 6 {
 		ask(t, q, job.Submission{Kind: []string{"import", "export"}[i%2], Datastore: []string{"a", "b"}[i/4], Name: fmt.Sprint("n", i)})
 	}
