@@ -11,7 +11,7 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 2, keptFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 2, keptFrom: 2}
 }
 
 // Settle writes everything into tables and compacts them.

@@ -281,6 +281,8 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 func (g *group) writeMeta(edit metaEdit) {
 	g.wrote = true
 	switch edit.key[0] {
+	case spaceBody, spacePointer, spaceHistory:
+		g.q.touchedAll()
 	case spaceFacts, spaceSheet:
 		g.q.next.loosened(0) // where it is does not matter for what happens so seldom
 	}
@@ -348,6 +350,7 @@ func (c *commitWriter) row(ch *change) (uint64, header) {
 	rid := c.q.next.rid
 	c.q.next.rid++
 	c.q.types[ch.key.Type] = c.number
+	c.q.touched(ch.self)
 	return rid, header{key: ch.key, commit: c.number, end: c.end, updated: c.now, created: c.now, tag: ch.tag}
 }
 

@@ -2,12 +2,12 @@ package lsm
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
@@ -15,7 +15,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -29,9 +28,7 @@ import (
 //	sheets    0a         at the end of its keyspace
 //	meta      0f         the cursor
 //
-// The sequencer does all of it, while nothing else is committed: so the rows get
-// numbers and a time at their place in the order of commits, and a piece is not
-// larger than commits beside it may wait for (importOps).
+// Which of it is done when: ahead.go.
 
 // ingestName is the folder for tables that are being written. What a crash
 // leaves there is removed when the store is opened.
@@ -43,57 +40,22 @@ type ingester struct {
 	fs    vfs.FS // sealed
 	dir   string
 	opts  *pebble.Options // of the database
-	made  bool            // dir is there
-	files int             // written so far, for their names
+	made  bool            // dir is there; the sequencer's
+	files atomic.Int64    // written so far, for their names
+}
+
+// makeDir makes the folder when it is not there.
+func (in *ingester) makeDir() error {
+	if in.made {
+		return nil
+	}
+	err := in.fs.MkdirAll(in.dir, 0o700)
+	in.made = err == nil
+	return err
 }
 
 // clear removes what a crash left.
 func (in *ingester) clear() error { return in.fs.RemoveAll(in.dir) }
-
-// ingest carries out a piece of an import. Nothing may be in flight.
-func (q *sequencer) ingest(r *request) error {
-	if q.broken != nil {
-		return q.broken
-	}
-	if err := q.floor.check(); err != nil {
-		return err
-	}
-	now, err := q.date()
-	if err != nil {
-		return err
-	}
-	n := uint64(len(r.piece.changes))
-	if q.next.rid+n > maxRID {
-		return fault.New(fault.Full, "lsm.Commit", "no row numbers are left")
-	}
-	b := &ingestion{ingester: q.tables, piece: r.piece, meta: r.meta, first: q.next.rid, number: q.next.commit + 1, now: now}
-	if err := b.place(); err != nil {
-		return fault.Wrap(fault.Internal, "lsm.Import", err)
-	}
-	paths, err := b.write()
-	if err != nil {
-		return wrapDisk("lsm.Import", errors.Join(err, b.remove(paths)))
-	}
-	if err := q.store.db.Ingest(context.Background(), paths); err != nil {
-		q.fail(err)
-		return q.broken
-	}
-	if q.next.loose == q.next.rid { // all is in sheets, and so is the piece
-		q.next.loose += n
-	} else if q.next.sealed < q.next.rid { // what is loose before it will be no more
-		q.next.edits += uint64(q.store.tuning.sheetRows)
-	}
-	q.next.rid += n
-	q.next.sealed = q.next.rid
-	q.next.commit, q.next.last = b.number, now
-	q.floor.written += b.written
-	for i := range r.piece.changes {
-		q.types[r.piece.changes[i].key.Type] = b.number
-	}
-	q.store.published.publish(q.store.db, q.next)
-	q.store.sealer.notice(q.next)
-	return nil
-}
 
 // ingestion is one piece becoming tables.
 type ingestion struct {
@@ -101,10 +63,11 @@ type ingestion struct {
 	piece  *piece
 	meta   []metaEdit
 	first  uint64 // row of the first put
-	number uint64 // of the commit
-	now    int64
+	empty  bool   // there is nothing in the store that a put could follow
+	number uint64 // of the commit, known in its turn
+	now    int64  // the same
 
-	versions []pointer     // of each put
+	versions []pointer     // of each put; their times are given in the turn
 	current  []selfRow     // the newest version of each resource, by self
 	past     []pastVersion // what is superseded, by self, newest first
 	dead     map[uint32]*gather
@@ -151,8 +114,8 @@ func (b *ingestion) place() (err error) {
 // before gives the version of a resource that is in the store. Asked in
 // ascending order, it steps rather than seeks.
 func (b *ingestion) before(it *pebble.Iterator, self plan.Hash) (pointer, error) {
-	if b.first == 0 {
-		return pointer{}, nil // the store is empty
+	if b.empty {
+		return pointer{}, nil
 	}
 	key := append([]byte{spacePointer}, self[:]...)
 	if !it.SeekPrefixGE(key) || !bytes.Equal(it.Key(), key) {
@@ -169,7 +132,7 @@ func (b *ingestion) before(it *pebble.Iterator, self plan.Hash) (pointer, error)
 func (b *ingestion) placeVersions(last pointer, rows []selfRow) {
 	past := len(b.past)
 	for _, r := range rows {
-		p := pointer{rid: b.first + uint64(r.row), version: 1, updated: b.now, created: b.now, found: true}
+		p := pointer{rid: b.first + uint64(r.row), version: 1, updated: unborn, created: unborn, found: true}
 		if last.found {
 			p.version, p.created = last.version+1, last.created
 			b.past = append(b.past, pastVersion{r.self, last.version, last.rid, p.rid})
@@ -183,33 +146,26 @@ func (b *ingestion) placeVersions(last pointer, rows []selfRow) {
 	b.current = append(b.current, rows[len(rows)-1])
 }
 
-// write writes the tables, side by side, and gives their names. What it wrote
-// before an error has to be removed.
-func (b *ingestion) write() (paths []string, err error) {
-	if !b.made {
-		if err := b.fs.MkdirAll(b.dir, 0o700); err != nil {
-			return nil, err
-		}
-		b.made = true
-	}
-	tables := [...]func(*table) error{
+// write writes some of the tables, side by side, and gives their names. What it
+// wrote before an error has to be removed.
+func (b *ingestion) write(which ...int) (paths []string, err error) {
+	fills := [...]func(*table) error{
 		tableRows: b.writeRows, tablePointers: b.writePointers, tableIndex: b.writeIndex,
 		tableSheets: b.writeSheets, tableMeta: b.writeMeta,
 	}
 	var all errgroup.Group
 	var mu sync.Mutex // guards b.written
-	for i, fill := range tables {
-		path := b.fs.PathJoin(b.dir, strconv.Itoa(b.files+i)+".sst")
+	for _, i := range which {
+		path := b.fs.PathJoin(b.dir, strconv.FormatInt(b.files.Add(1), 10)+".sst")
 		paths = append(paths, path)
 		all.Go(func() error {
-			size, err := b.writeTable(path, i, fill)
+			size, err := b.writeTable(path, i, fills[i])
 			mu.Lock()
 			defer mu.Unlock()
 			b.written += size
 			return err
 		})
 	}
-	b.files += len(tables)
 	return paths, all.Wait()
 }
 

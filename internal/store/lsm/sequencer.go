@@ -58,7 +58,8 @@ type reply struct {
 //	                                           group's batch as it comes
 //	apply the batch, begin its sync            one sync in flight at most
 //	sync done: publish a snapshot, answer      before the next batch is applied
-//	take a piece of an import                  with no sync in flight; commits that
+//	begin a piece of an import                 it is made ready beside commits
+//	carry a ready one out                      with no sync in flight; commits that
 //	                                           came meanwhile go before the next
 //
 // So a snapshot holds what is synced and nothing else, and readers need no
@@ -78,7 +79,8 @@ type sequencer struct {
 	types  map[plan.Type]uint64 // newest commit per type, since open
 	purged uint64               // newest commit with a purge, since open
 	flying *flight
-	broken error // why nothing can be committed any more
+	ahead  []*ahead // pieces before their turn, in the order of their rows
+	broken error    // why nothing can be committed any more
 
 	condenser *condenser
 	tables    *ingester
@@ -162,12 +164,14 @@ func (q *sequencer) run() {
 		select {
 		case <-q.quit:
 			q.land()
+			q.abandon()
 			return
 		case r := <-q.queue:
 			q.group(r)
-		case r := <-q.pieces:
-			q.land()
-			r.reply <- reply{err: q.ingest(r)}
+		case r := <-q.room():
+			q.take(r)
+		case <-q.ripe():
+			q.turn()
 			q.courtesy()
 		case err := <-q.flight():
 			q.landed(err)

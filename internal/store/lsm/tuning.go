@@ -29,6 +29,9 @@ type tuning struct {
 	// ingestFrom is from how many puts on a piece of an import becomes tables at
 	// once, instead of going through the log; importOps bounds a piece.
 	ingestFrom, importOps int
+	// spareRows is how many rows commits may take while a piece beside them is made
+	// ready.
+	spareRows uint64
 	// sheetRows is how many rows a sheet of facts has; cutFrom and cutSpare say
 	// when its values are cut (sheetWriter).
 	sheetRows, cutFrom, cutSpare int
@@ -43,7 +46,7 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 
 // usualTuning was set by measurement: engine.md, 5.4.
 var usualTuning = tuning{
-	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps,
+	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
 	keptShift: 10, keptFrom: 256,
 }
