@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"sync"
-	"time"
 
 	"github.com/tarn-fhir/tarn/internal/audit"
 	"github.com/tarn-fhir/tarn/internal/datastore"
@@ -22,7 +20,7 @@ type bulkJobs struct {
 	system   store.Store
 	plane    *datastore.Plane
 	sessions *sessions
-	forgot   sync.Map // data store id → time.Time of the last look for old outcomes
+	looks    looks // for old outcomes
 }
 
 func newBulkJobs(queue *job.Queue, system store.Store, plane *datastore.Plane, sessions *sessions) *bulkJobs {
@@ -61,7 +59,10 @@ func (b *bulkJobs) Run(ctx context.Context, run *job.Run) error {
 		if err := s.RunBulk(ctx, run.Job.ID, nil); err != nil {
 			return err
 		}
-		return b.forget(ctx, s)
+		if now := s.Clock(); b.looks.due(s.StoreID, now) {
+			return s.ForgetBulkJobs(ctx, now.Add(-interaction.BulkJobsKept))
+		}
+		return nil
 	})
 }
 
@@ -86,15 +87,4 @@ func (b *bulkJobs) with(ctx context.Context, run *job.Run, do func(*interaction.
 		return err
 	}
 	return do(session)
-}
-
-// forget drops old outcomes, at most once in forgetEvery.
-func (b *bulkJobs) forget(ctx context.Context, s *interaction.Session) error {
-	now := s.Clock()
-	last, known := b.forgot.Load(s.StoreID)
-	if known && now.Sub(last.(time.Time)) < forgetEvery {
-		return nil
-	}
-	b.forgot.Store(s.StoreID, now)
-	return s.ForgetBulkJobs(ctx, now.Add(-interaction.BulkJobsKept))
 }

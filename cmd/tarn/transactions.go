@@ -29,7 +29,7 @@ type transactions struct {
 	system   store.Store
 	plane    *datastore.Plane
 	sessions *sessions
-	forgot   sync.Map // data store id → time.Time of the last look for old answers
+	looks    looks // for old answers
 
 	submitting sync.Mutex // counting and committing are one step
 }
@@ -71,22 +71,42 @@ func (t *transactions) Run(ctx context.Context, run *job.Run) error {
 		if err := s.RunTransaction(ctx, id); err != nil {
 			return err
 		}
-		return t.forget(ctx, s)
+		if now := s.Clock(); t.looks.due(s.StoreID, now) {
+			return s.ForgetTransactions(ctx, now.Add(-interaction.TransactionsKept))
+		}
+		return nil
 	})
 }
 
 // forgetEvery is how often a data store's old answers are looked for; stores
-// without asynchronous transactions have none.
+// without asynchronous requests have none.
 const forgetEvery = 24 * time.Hour
 
-func (t *transactions) forget(ctx context.Context, s *interaction.Session) error {
-	now := s.Clock()
-	last, known := t.forgot.Load(s.StoreID)
-	if known && now.Sub(last.(time.Time)) < forgetEvery {
-		return nil
+// looks are the last looks for old answers.
+type looks struct {
+	mu sync.Mutex
+	at map[string]time.Time // by data store id
+}
+
+// due reports whether it is time for a look, which the caller then has.
+func (l *looks) due(id string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, known := l.at[id]; known && now.Sub(last) < forgetEvery {
+		return false
 	}
-	t.forgot.Store(s.StoreID, now)
-	return s.ForgetTransactions(ctx, now.Add(-interaction.TransactionsKept))
+	if l.at == nil {
+		l.at = map[string]time.Time{}
+	}
+	l.at[id] = now
+	return true
+}
+
+// forget lets go of a data store that is gone.
+func (l *looks) forget(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.at, id)
 }
 
 // Fail answers one that is given up; there is nobody to tell when its data store

@@ -184,8 +184,8 @@ func (c *serveCommand) sessions(pages *seal.Box, queue *job.Queue, log *slog.Log
 // gone forgets a deleted data store.
 func (s *sessions) gone(id string) {
 	s.parameters.Forget(id)
-	s.later.forgot.Delete(id)
-	s.bulk.forgot.Delete(id)
+	s.later.looks.forget(id)
+	s.bulk.looks.forget(id)
 	s.exports.forget(id)
 }
 

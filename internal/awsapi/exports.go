@@ -20,26 +20,14 @@ type Exports interface {
 }
 
 type startFHIRExportJobRequest struct {
-	OutputDataConfig  *outputDataConfig
-	DatastoreId       *string
-	DataAccessRoleArn *string
-	JobName           *string
-	ClientToken       *string
-}
-
-func (in *startFHIRExportJobRequest) subject() Subject {
-	about := aboutStore(in.DatastoreId)
-	about.Role = value(in.DataAccessRoleArn)
-	return about
+	jobOrder
+	OutputDataConfig *outputDataConfig
 }
 
 func (in *startFHIRExportJobRequest) check(a *API) error {
 	var f findings
 	a.checkOutput(&f, "outputDataConfig", in.OutputDataConfig)
-	requiredText(&f, "datastoreId", in.DatastoreId, datastoreID)
-	requiredText(&f, "dataAccessRoleArn", in.DataAccessRoleArn, iamRoleARN)
-	jobName.check(&f, "jobName", in.JobName)
-	clientToken.check(&f, "clientToken", in.ClientToken)
+	in.jobOrder.check(&f)
 	return f.fault()
 }
 

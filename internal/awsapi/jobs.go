@@ -164,22 +164,34 @@ func (a *API) jobs(ctx context.Context, in *listJobsRequest, operation string, k
 	return page.Jobs, next, err
 }
 
-type startFHIRImportJobRequest struct {
-	InputDataConfig     *inputDataConfig
-	JobOutputDataConfig *outputDataConfig
-	DatastoreId         *string
-	DataAccessRoleArn   *string
-	JobName             *string
-	ClientToken         *string
-	ValidationLevel     *string
-	ProfileId           *string
-	InputFormat         *string
+// jobOrder is what the requests for an import and for an export have in common.
+type jobOrder struct {
+	DatastoreId       *string
+	DataAccessRoleArn *string
+	JobName           *string
+	ClientToken       *string
 }
 
-func (in *startFHIRImportJobRequest) subject() Subject {
+func (in *jobOrder) subject() Subject {
 	about := aboutStore(in.DatastoreId)
 	about.Role = value(in.DataAccessRoleArn)
 	return about
+}
+
+func (in *jobOrder) check(f *findings) {
+	requiredText(f, "datastoreId", in.DatastoreId, datastoreID)
+	requiredText(f, "dataAccessRoleArn", in.DataAccessRoleArn, iamRoleARN)
+	jobName.check(f, "jobName", in.JobName)
+	clientToken.check(f, "clientToken", in.ClientToken)
+}
+
+type startFHIRImportJobRequest struct {
+	jobOrder
+	InputDataConfig     *inputDataConfig
+	JobOutputDataConfig *outputDataConfig
+	ValidationLevel     *string
+	ProfileId           *string
+	InputFormat         *string
 }
 
 func (in *startFHIRImportJobRequest) check(a *API) error {
@@ -189,10 +201,7 @@ func (in *startFHIRImportJobRequest) check(a *API) error {
 		a.checkURI(&f, "inputDataConfig.s3Uri", in.InputDataConfig.S3Uri)
 	}
 	a.checkOutput(&f, "jobOutputDataConfig", in.JobOutputDataConfig)
-	requiredText(&f, "datastoreId", in.DatastoreId, datastoreID)
-	requiredText(&f, "dataAccessRoleArn", in.DataAccessRoleArn, iamRoleARN)
-	jobName.check(&f, "jobName", in.JobName)
-	clientToken.check(&f, "clientToken", in.ClientToken)
+	in.jobOrder.check(&f)
 	validationLevel.check(&f, "validationLevel", in.ValidationLevel)
 	if err := f.fault(); err != nil {
 		return err
