@@ -133,7 +133,8 @@ func (b *bodies) giveBack(room *[]byte) {
 	}
 }
 
-func (b *bodies) unpack(packed []byte, how codec, dict uint64) ([]byte, error) {
+// unpack gives a body, in memory of its own, or in page where there is one.
+func (b *bodies) unpack(page *pageRoom, packed []byte, how codec, dict uint64) ([]byte, error) {
 	if how == codecRaw {
 		return append([]byte(nil), packed...), nil
 	}
@@ -147,7 +148,32 @@ func (b *bodies) unpack(packed []byte, how codec, dict uint64) ([]byte, error) {
 		return nil, err
 	}
 	*room = folded
-	return unfoldBody(folded)
+	if page == nil || len(folded) > pageBody {
+		return unfoldBody(folded)
+	}
+	return page.unfold(folded)
+}
+
+// pageRoom is memory that bodies of one page share: they are read together and let
+// go together, and one piece of memory costs less than one for each.
+type pageRoom struct{ used []byte }
+
+const (
+	pageRoomSize = 16 << 10
+	pageBody     = 2 << 10 // folded bodies that are longer have memory of their own
+)
+
+func (p *pageRoom) unfold(folded []byte) ([]byte, error) {
+	if cap(p.used)-len(p.used) < mostUnfolded*len(folded) {
+		p.used = make([]byte, 0, pageRoomSize)
+	}
+	begin := len(p.used)
+	used, err := appendUnfolded(p.used, folded)
+	if err != nil {
+		return nil, err
+	}
+	p.used = used
+	return used[begin:len(used):len(used)], nil
 }
 
 // decode undoes S2, into dst where it has room.

@@ -115,7 +115,7 @@ func (c *checker) checkRows() error {
 		}
 		h, packed, err := c.store.bodies.open(row)
 		if err == nil && !h.deleted && !h.purge {
-			_, err = c.store.bodies.unpack(packed, h.codec, h.dict)
+			_, err = c.store.bodies.unpack(nil, packed, h.codec, h.dict)
 		}
 		if err != nil {
 			c.report.Add(partBody, "row %d: %v", rid, err)

@@ -703,7 +703,7 @@ func (q *query) compileTest(n plan.Test) cond {
 		if err != nil {
 			return false, err
 		}
-		record, err := q.store.recordOf(&h, packed)
+		record, err := q.store.recordOf(nil, &h, packed)
 		return err == nil && n.Holds(record.Key, record.Body), err
 	}}}
 }

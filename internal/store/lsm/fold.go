@@ -3,7 +3,6 @@ package lsm
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"time"
 )
 
@@ -200,22 +199,35 @@ func unfoldBody(folded []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := make([]byte, 0, size)
+	return appendUnfolded(make([]byte, 0, size), folded)
+}
+
+// mostUnfolded is how many times as long as a folded body a body is at most: a
+// moment of 7 bytes becomes one of 25.
+const mostUnfolded = 4
+
+// appendUnfolded appends the body that was folded to dst.
+func appendUnfolded(dst, folded []byte) ([]byte, error) {
 	for {
 		next := bytes.IndexByte(folded, foldMark)
 		if next < 0 {
-			return append(body, folded...), nil
+			return append(dst, folded...), nil
 		}
-		body = append(body, folded[:next]...)
-		folded = folded[next+1:]
+		dst = append(dst, folded[:next]...)
+		if folded = folded[next+1:]; len(folded) == 0 {
+			return nil, badFold()
+		}
 		size, _ := foldedPiece(folded[0])
+		if size > len(folded) {
+			return nil, badFold()
+		}
 		switch folded[0] {
 		case foldUUID:
-			body = appendUUID(body, folded[1:size])
+			dst = appendUUID(dst, folded[1:size])
 		case foldByte:
-			body = append(body, foldMark)
+			dst = append(dst, foldMark)
 		default:
-			body = appendTime(body, folded[:size])
+			dst = appendTime(dst, folded[:size])
 		}
 		folded = folded[size:]
 	}
@@ -244,33 +256,31 @@ func unfoldedSize(folded []byte) (total int, err error) {
 
 func badFold() error { return corrupt("a folded body has a wrong form") }
 
+const hexDigits = "0123456789abcdef"
+
 func appendUUID(dst, raw []byte) []byte {
 	n := len(dst)
 	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
-	putUUID(dst[n:], raw)
+	text, at := dst[n:n+uuidTextLen], 0
+	for i, b := range raw[:uuidSize] {
+		text[at], text[at+1] = hexDigits[b>>4], hexDigits[b&15]
+		if at += 2; i == 3 || i == 5 || i == 7 || i == 9 { // the dashes
+			at++
+		}
+	}
 	return dst
-}
-
-// putUUID writes a UUID into a text that has its dashes.
-func putUUID(text, raw []byte) {
-	hex.Encode(text[:8], raw[:4])
-	hex.Encode(text[9:13], raw[4:6])
-	hex.Encode(text[14:18], raw[6:8])
-	hex.Encode(text[19:23], raw[8:10])
-	hex.Encode(text[24:], raw[10:16])
 }
 
 // appendTime writes the moment of a piece, which begins with how.
 func appendTime(dst, piece []byte) []byte {
-	how, seconds := piece[0]-1, int64(0)
+	how, seconds := piece[0]-1, uint64(0)
 	for _, b := range piece[1 : 1+secondsSize] {
-		seconds = seconds<<8 | int64(b)
+		seconds = seconds<<8 | uint64(b)
 	}
-	dst = time.Unix(seconds-yearZero, 0).UTC().AppendFormat(dst, time.RFC3339)
-	dst = dst[:len(dst)-1] // Z
+	dst = appendClock(dst, seconds)
 	if how%2 == 1 {
-		ms := binary.BigEndian.Uint16(piece[1+secondsSize:])
-		dst = append(dst, '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10))
+		ms := uint64(binary.BigEndian.Uint16(piece[1+secondsSize:]))
+		dst = append2(append(dst, '.', '0'+byte(ms/100)), ms%100)
 	}
 	zone := int(how / 2)
 	if zone == zoneZ {
@@ -280,6 +290,37 @@ func appendTime(dst, piece []byte) []byte {
 	if quarters < 0 {
 		sign, quarters = '-', -quarters
 	}
-	hours, minutes := byte(quarters/4), byte(quarters%4*15)
-	return append(dst, sign, '0'+hours/10, '0'+hours%10, ':', '0'+minutes/10, '0'+minutes%10)
+	dst = append2(append(dst, sign), uint64(quarters/4))
+	return append2(append(dst, ':'), uint64(quarters%4*15))
+}
+
+// append2 appends two digits.
+func append2(dst []byte, n uint64) []byte { return append(dst, '0'+byte(n/10), '0'+byte(n%10)) }
+
+// The days of the Gregorian calendar.
+const (
+	secondsOfDay = 24 * 60 * 60
+	daysOfEra    = 146097 // 400 years
+	marchZero    = 60     // the day of 1 March in the year 0, which is a leap year
+)
+
+// appendClock writes YYYY-MM-DDThh:mm:ss. Years are counted from March on, so that
+// the leap day is the last of one.
+func appendClock(dst []byte, seconds uint64) []byte {
+	day, second := seconds/secondsOfDay+daysOfEra-marchZero, seconds%secondsOfDay
+	era, dayOfEra := day/daysOfEra, day%daysOfEra
+	yearOfEra := (dayOfEra - dayOfEra/1460 + dayOfEra/36524 - dayOfEra/146096) / 365
+	dayOfYear := dayOfEra - (365*yearOfEra + yearOfEra/4 - yearOfEra/100)
+	month := (5*dayOfYear + 2) / 153 // from March
+	date := dayOfYear - (153*month+2)/5 + 1
+	year := era*400 + yearOfEra - 400
+	if month += 3; month > 12 {
+		month, year = month-12, year+1
+	}
+	dst = append2(append2(dst, year/100%100), year%100)
+	dst = append2(append(dst, '-'), month)
+	dst = append2(append(dst, '-'), date)
+	dst = append2(append(dst, 'T'), second/3600)
+	dst = append2(append(dst, ':'), second/60%60)
+	return append2(append(dst, ':'), second%60)
 }

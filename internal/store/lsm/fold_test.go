@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"strings"
 	"testing"
+	"time"
 )
 
 const someUUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -58,6 +59,17 @@ func TestFoldedBodiesAreFrozen(t *testing.T) {
 	} {
 		if folded, ok := foldBody(nil, []byte(text)); !ok || hex.EncodeToString(folded) != want {
 			t.Errorf("%s is %x, want %s", text, folded, want)
+		}
+	}
+}
+
+// Every day of 10,000 years, by Go's calendar.
+func TestMomentsUnfoldAsGoWritesThem(t *testing.T) {
+	end := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for at, n := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), 0; !at.After(end); at, n = at.Add(86399*time.Second), n+1 {
+		text := at.Format(time.RFC3339)
+		if got := string(appendClock(nil, uint64(at.Unix()+yearZero))) + "Z"; got != text {
+			t.Fatalf("%s is written as %s", text, got)
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (s *Store) changeAt(it *pebble.Iterator) (store.Change, uint64, error) {
 		c.Key = h.key
 		return c, rid, nil
 	}
-	c.Record, err = s.recordOf(&h, packed)
+	c.Record, err = s.recordOf(nil, &h, packed)
 	return c, rid, err
 }
 

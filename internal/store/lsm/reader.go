@@ -100,16 +100,17 @@ func (r *reader) record(rid uint64) (store.Record, error) {
 	if err != nil {
 		return store.Record{}, err
 	}
-	return r.store.recordOf(&h, packed)
+	return r.store.recordOf(nil, &h, packed)
 }
 
-func (s *Store) recordOf(h *header, packed []byte) (store.Record, error) {
+// recordOf gives a row as the contract does, its body in page where there is one.
+func (s *Store) recordOf(page *pageRoom, h *header, packed []byte) (store.Record, error) {
 	record := h.record()
 	if h.deleted || h.purge {
 		return record, nil
 	}
 	var err error
-	record.Body, err = s.bodies.unpack(packed, h.codec, h.dict)
+	record.Body, err = s.bodies.unpack(page, packed, h.codec, h.dict)
 	return record, err
 }
 

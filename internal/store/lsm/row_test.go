@@ -133,13 +133,16 @@ func TestBodiesReadBack(t *testing.T) {
 		if how != c.want || how != codecRaw && len(packed) >= len(c.body) {
 			t.Errorf("%q is kept as codec %d in %d bytes", c.body, how, len(packed))
 		}
-		if got, err := b.unpack(packed, how, dict); err != nil || string(got) != c.body {
-			t.Errorf("%q reads back as %q, %v", c.body, got, err)
+		var room pageRoom
+		for _, page := range []*pageRoom{nil, &room, &room} {
+			if got, err := b.unpack(page, packed, how, dict); err != nil || string(got) != c.body || cap(got) > len(got) && page != nil && how.folded() {
+				t.Errorf("%q reads back as %q, in room of %d, %v", c.body, got, cap(got), err)
+			}
 		}
 	}
 	b := newBodies(key(t, 1), fixedDict{dict})
 	packed, how, number := b.pack(1, []byte(text))
-	if _, err := newBodies(key(t, 1), nil).unpack(packed, how, number); !fault.Is(err, fault.Internal) {
+	if _, err := newBodies(key(t, 1), nil).unpack(nil, packed, how, number); !fault.Is(err, fault.Internal) {
 		t.Errorf("without the dictionary: %v", err)
 	}
 }

@@ -50,8 +50,9 @@ func (q *query) fetchAll(rows []place, keysOnly bool) ([]store.Record, error) {
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(rows[a].rid, rows[b].rid) })
 	records := make([]store.Record, len(rows))
+	var page pageRoom
 	for _, i := range order {
-		record, err := q.fetch(rows[i].rid, keysOnly)
+		record, err := q.fetch(&page, rows[i].rid, keysOnly)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +61,7 @@ func (q *query) fetchAll(rows []place, keysOnly bool) ([]store.Record, error) {
 	return records, nil
 }
 
-func (q *query) fetch(rid uint64, keysOnly bool) (store.Record, error) {
+func (q *query) fetch(page *pageRoom, rid uint64, keysOnly bool) (store.Record, error) {
 	if err := q.step(); err != nil {
 		return store.Record{}, err
 	}
@@ -68,7 +69,7 @@ func (q *query) fetch(rid uint64, keysOnly bool) (store.Record, error) {
 	if err != nil || keysOnly {
 		return h.record(), err
 	}
-	return q.store.recordOf(&h, packed)
+	return q.store.recordOf(page, &h, packed)
 }
 
 // found is what a search found: one row more than the limit when there is one.
