@@ -190,7 +190,8 @@ func (w *writer) begin() error {
 	if w.begun {
 		return nil
 	}
-	n, err := w.base.Write(w.head[:])
+	head := w.head // a vfs.File may change what it is given to write
+	n, err := w.base.Write(head[:])
 	if err == nil && n < headerSize {
 		err = io.ErrShortWrite
 	}

@@ -252,7 +252,9 @@ func writeStream(fs vfs.FS, name string, from io.Reader) (n int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if n, err = io.Copy(f, from); err == nil {
+	// By a buffer of io.Copy's own, never the reader's: a vfs.File may change what
+	// it is given to write.
+	if n, err = io.Copy(f, struct{ io.Reader }{from}); err == nil {
 		err = f.Sync()
 	}
 	return n, errors.Join(err, f.Close())
