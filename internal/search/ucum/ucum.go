@@ -89,8 +89,9 @@ func parse(atoms map[string]atom, code string) (*Unit, bool) {
 	if !ok || p.rest != "" {
 		return nil, false
 	}
-	u.settle()
-	return u, true
+	settled := *u // u may be the catalogue's, which all share
+	settled.settle()
+	return &settled, true
 }
 
 // settle makes what Base and Dimension use.
