@@ -1,7 +1,7 @@
 package devidp
 
 import (
-	"encoding/base64"
+	"encoding/hex"
 	"io"
 	"time"
 )
@@ -9,11 +9,12 @@ import (
 // secretBytes is the length of a code or token that must not be guessed.
 const secretBytes = 32
 
-// secret makes one.
+// secret makes one, in digits and letters only, so that as an argument of a
+// command it is never taken for an option.
 func (s *Server) secret() (string, error) {
 	raw := make([]byte, secretBytes)
 	_, err := io.ReadFull(s.Random, raw)
-	return base64.RawURLEncoding.EncodeToString(raw), err
+	return hex.EncodeToString(raw), err
 }
 
 // keep puts a value away under a key; what is out of date goes, and at the bound
