@@ -125,7 +125,7 @@ const (
 	leastProbe = 16
 	// keyCost is how many rows are tested in the time of reading a key, where their
 	// values are kept, with some to spare.
-	keyCost = 16
+	keyCost = 32
 )
 
 // hint says that rows will be asked about at most: to read more keys than would

@@ -137,41 +137,52 @@ func (q *query) hits(a *arms) (*listed, error) {
 	return list(all), err
 }
 
-// topRoom is how much more than wanted is kept before the rest is thrown away.
-const topRoom = 4
-
-// top keeps the first limit+1 places behind after.
+// top keeps the first limit+1 places behind after, in order.
 type top struct {
 	limit int
 	after *place
-	rows  []place
-	full  bool // the first limit+1 of rows are in order: what comes behind them is not wanted
+	rows  []*place
 }
 
-// add takes a place, in memory of its own if it is kept.
+// full reports whether what comes behind the places is not wanted any more.
+func (t *top) full() bool { return len(t.rows) > t.limit }
+
+// add takes a place, in memory of its own if it is kept, unless it was met before.
 func (t *top) add(p *place) {
-	if t.after != nil && p.compare(t.after) <= 0 || t.full && p.compare(&t.rows[t.limit]) > 0 {
+	if t.after != nil && p.compare(t.after) <= 0 || t.full() && p.compare(t.rows[t.limit]) >= 0 {
 		return
 	}
-	if t.rows = append(t.rows, p.clone()); len(t.rows) > topRoom*(t.limit+1) {
-		t.cut()
+	at, met := slices.BinarySearchFunc(t.rows, p, (*place).compare)
+	if met {
+		return
+	}
+	own := new(place)
+	if t.full() {
+		own = t.rows[t.limit]
+		t.rows = t.rows[:t.limit]
+	}
+	own.take(p)
+	t.rows = slices.Insert(t.rows, at, own)
+}
+
+// take copies a place.
+func (p *place) take(from *place) {
+	p.order, p.rid = from.order, from.rid
+	p.keys = slices.Grow(p.keys[:0], len(from.keys))[:len(from.keys)]
+	for i := range from.keys {
+		value := p.keys[i].value
+		p.keys[i] = from.keys[i]
+		p.keys[i].value = append(value[:0], from.keys[i].value...)
 	}
 }
 
-func (p *place) clone() place {
-	own := *p
-	own.keys = slices.Clone(p.keys)
-	for i := range own.keys {
-		own.keys[i].value = bytes.Clone(own.keys[i].value)
+// places gives what was kept.
+func (t *top) places() []place {
+	all := make([]place, len(t.rows))
+	for i, p := range t.rows {
+		all[i] = *p
 	}
-	return own
-}
-
-func (t *top) cut() {
-	slices.SortFunc(t.rows, func(a, b place) int { return a.compare(&b) })
-	t.rows = slices.CompactFunc(t.rows, func(a, b place) bool { return a.rid == b.rid }) // met in two params
-	t.rows = t.rows[:min(len(t.rows), t.limit+1)]
-	t.full = len(t.rows) > t.limit
+	return all
 }
 
 // best looks at every match's sort keys.
@@ -186,8 +197,7 @@ func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 			t.add(at)
 		}
 	}
-	t.cut()
-	return t.rows, nil
+	return t.places(), nil
 }
 
 // ranker makes the places of rows in an order.

@@ -28,7 +28,7 @@ func (q *query) walk(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 		if err != nil {
 			return nil, err
 		}
-		for len(t.rows) <= t.limit {
+		for !t.full() {
 			value, ok := foremost(walkers)
 			if !ok {
 				break
@@ -36,11 +36,10 @@ func (q *query) walk(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 			if err := r.takeValue(walkers, value, hits, &t); err != nil {
 				return nil, err
 			}
-			t.cut()
 		}
 	}
-	if len(t.rows) > t.limit {
-		return t.rows, nil
+	if t.full() {
+		return t.places(), nil
 	}
 	return r.withMissing(hits, &t)
 }
@@ -166,6 +165,5 @@ func (r *ranker) withMissing(hits *listed, t *top) ([]place, error) {
 			}
 		}
 	}
-	t.cut()
-	return t.rows, nil
+	return t.places(), nil
 }
