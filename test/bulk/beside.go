@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tarn-fhir/tarn/test/blackbox/patients"
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
 )
 
@@ -37,7 +38,7 @@ func (b *bench) beside(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	n, err := writePatients(ctx, b.source, folder, max(b.times, besideTimes))
+	n, err := patients.Write(ctx, b.source, folder, max(b.times, besideTimes))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/blob"
+	"github.com/tarn-fhir/tarn/test/blackbox/patients"
 )
 
 // jobRole and jobKey are what a job must name, and a server that reads folders
@@ -26,7 +27,7 @@ func (b *bench) bulk(ctx context.Context, out io.Writer) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	n, err := writePatients(ctx, b.source, folder, b.times)
+	n, err := patients.Write(ctx, b.source, folder, b.times)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@
 //	go run ./test/load -url U -credentials F    measures a running one
 //	go run ./test/load -against BASE            … and another FHIR server beside it
 //	go run ./test/load -only 'read|one token'   … these lines alone
+//	go run ./test/load -times 10                … with ten times the patients
 //	go run ./test/load -bench                   … prints Go's benchmark format, for benchstat
 //
 // It prints a table: for creates, reads and searches with one client and with
@@ -52,6 +53,7 @@ type options struct {
 	only        *regexp.Regexp
 	benchstat   bool
 	gzip        bool
+	times       int
 	audit       bool
 	against     string
 	load        bool
@@ -82,6 +84,7 @@ func parse() options {
 	})
 	flag.BoolVar(&o.benchstat, "bench", false, "print every round in the format of Go's benchmarks")
 	flag.BoolVar(&o.gzip, "gzip", false, "ask for compressed answers")
+	flag.IntVar(&o.times, "times", 1, "how often the patients are there, with other ids each time: more than once, they are imported")
 	flag.BoolVar(&o.audit, "audit", true, "have the server write an audit file")
 	flag.Var(&o.flags, "serve", "further flag for tarn serve, as in -serve=--cache-mib=512; may be repeated")
 	flag.StringVar(&o.against, "against", "", "base URL of another FHIR server to measure beside")
@@ -103,6 +106,10 @@ func main() {
 		do = func(ctx context.Context) error { return serveBare(ctx, os.Stdin, os.Stdout) }
 	case o.rounds < 1:
 		do = func(context.Context) error { return errors.New("-rounds: at least one") }
+	case o.times < 1 || o.times > 1 && o.url != "":
+		do = func(context.Context) error {
+			return errors.New("-times: at least one, and one for a server that runs already")
+		}
 	}
 	if err := do(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -133,7 +140,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 			return err
 		}
 	}
-	flags := append([]string{"--log-level", "error"}, o.flags...)
+	flags := append([]string{"--log-level", "error", "--file-dir", folder}, o.flags...)
 	if o.audit {
 		flags = append(flags, "--audit-file", filepath.Join(folder, "audit.jsonl"))
 	}

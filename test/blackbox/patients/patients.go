@@ -1,4 +1,5 @@
-package main
+// Package patients writes synthetic patients for imports that are measured.
+package patients
 
 import (
 	"bufio"
@@ -25,9 +26,10 @@ type typeFile struct {
 	file *os.File
 }
 
-// writePatients writes synthetic patients as NDJSON, several times over with other
-// ids each time, and gives the number of resources.
-func writePatients(ctx context.Context, source synthea.Source, folder string, times int) (n int, err error) {
+// Write writes synthetic patients as NDJSON into a folder, a file a resource type,
+// several times over (up to 256) with other ids each time, and gives the number of
+// resources.
+func Write(ctx context.Context, source synthea.Source, folder string, times int) (n int, err error) {
 	parts, err := source.Parts(ctx)
 	if err != nil {
 		return 0, err
