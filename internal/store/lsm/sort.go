@@ -170,9 +170,11 @@ func (p *place) take(from *place) {
 	p.order, p.rid = from.order, from.rid
 	p.keys = slices.Grow(p.keys[:0], len(from.keys))[:len(from.keys)]
 	for i := range from.keys {
-		value := p.keys[i].value
-		p.keys[i] = from.keys[i]
-		p.keys[i].value = append(value[:0], from.keys[i].value...)
+		key := &p.keys[i]
+		key.value = append(key.value[:0], from.keys[i].value...)
+		room := key.value
+		*key = from.keys[i]
+		key.value = room
 	}
 }
 
