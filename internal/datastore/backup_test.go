@@ -2,7 +2,6 @@ package datastore_test
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,28 +11,13 @@ import (
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/store"
-	"github.com/tarn-fhir/tarn/internal/store/lsm"
 )
 
 // newBackupWorld is a world on the real engine, around which another may be put,
 // with a backup folder and one data store that is backed up.
 func newBackupWorld(t *testing.T, around func(store.Engine) store.Engine) (*World, *backup.Dir, *datastore.Datastore) {
 	t.Helper()
-	clock := NewClock()
-	engine, err := lsm.New(lsm.Options{Root: t.TempDir(), Clock: clock.Now, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := newWorldOn(t, clock, around(engine))
-	t.Cleanup(func() {
-		w.Stop()
-		if err := w.System.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w := newWorldOnDisk(t, t.TempDir(), around)
 	folder := &backup.Dir{Root: t.TempDir()}
 	w.Options.Backups, w.Options.IdleClose = folder, time.Second
 	w.Begin()

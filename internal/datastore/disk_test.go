@@ -21,15 +21,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The life of a store on the real engine: written, closed for its key and for
-// idleness, read again by the next server, and gone from the disk in the end.
-func TestLifeOnDisk(t *testing.T) {
-	clock, root := NewClock(), t.TempDir()
+// newWorldOnDisk is a world on the real engine, around which another may be put.
+func newWorldOnDisk(t *testing.T, root string, around func(store.Engine) store.Engine) *World {
+	t.Helper()
+	clock := NewClock()
 	engine, err := lsm.New(lsm.Options{Root: root, Clock: clock.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorldOn(t, clock, engine)
+	w := newWorldOn(t, clock, around(engine))
 	t.Cleanup(func() {
 		w.Stop()
 		if err := w.System.Close(); err != nil {
@@ -39,6 +39,14 @@ func TestLifeOnDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return w
+}
+
+// The life of a store on the real engine: written, closed for its key and for
+// idleness, read again by the next server, and gone from the disk in the end.
+func TestLifeOnDisk(t *testing.T) {
+	root := t.TempDir()
+	w := newWorldOnDisk(t, root, func(e store.Engine) store.Engine { return e })
 	system := &scrubbed{Store: w.System}
 	w.System = system
 	w.Begin()

@@ -82,7 +82,7 @@ func (b *bench) importAll(ctx context.Context, store, folder, level string) erro
 	if err != nil {
 		return err
 	}
-	return b.awaitJob(ctx, store, id)
+	return b.client.AwaitJob(ctx, store, id)
 }
 
 func (b *bench) startImport(ctx context.Context, store, folder, level string) (string, error) {
@@ -113,32 +113,5 @@ func (b *bench) exportAll(ctx context.Context, store string) error {
 	if err != nil {
 		return err
 	}
-	return b.awaitJob(ctx, store, made.JobID)
-}
-
-// askEvery is how often a job is asked for.
-const askEvery = 20 * time.Millisecond
-
-// awaitJob waits until a job ended well.
-func (b *bench) awaitJob(ctx context.Context, store, id string) error {
-	for {
-		var answer struct {
-			Job struct{ JobStatus, Message string }
-		}
-		if err := b.client.Control(ctx, "DescribeJob", map[string]string{"DatastoreId": store, "JobId": id}, &answer); err != nil {
-			return err
-		}
-		switch answer.Job.JobStatus {
-		case "COMPLETED":
-			return nil
-		case "SUBMITTED", "QUEUED", "IN_PROGRESS":
-		default:
-			return fmt.Errorf("the job is %s: %s", answer.Job.JobStatus, answer.Job.Message)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(askEvery):
-		}
-	}
+	return b.client.AwaitJob(ctx, store, made.JobID)
 }

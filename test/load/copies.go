@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/tarn-fhir/tarn/internal/blob"
 	"github.com/tarn-fhir/tarn/internal/synthea"
@@ -34,32 +32,5 @@ func (b *bench) copies(ctx context.Context, store string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return int64(n), b.await(ctx, store, made.JobID)
-}
-
-// importPoll is how often an import is asked for.
-const importPoll = 100 * time.Millisecond
-
-// await waits until an import ended well.
-func (b *bench) await(ctx context.Context, store, id string) error {
-	for {
-		var answer struct {
-			Job struct{ JobStatus, Message string } `json:"ImportJobProperties"`
-		}
-		if err := b.client.Control(ctx, "DescribeFHIRImportJob", map[string]string{"DatastoreId": store, "JobId": id}, &answer); err != nil {
-			return err
-		}
-		switch answer.Job.JobStatus {
-		case "COMPLETED":
-			return nil
-		case "SUBMITTED", "QUEUED", "IN_PROGRESS":
-		default:
-			return fmt.Errorf("the import is %s: %s", answer.Job.JobStatus, answer.Job.Message)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(importPoll):
-		}
-	}
+	return int64(n), b.client.AwaitJob(ctx, store, made.JobID)
 }

@@ -205,7 +205,7 @@ func (q *sequencer) ingest(a *ahead) error {
 			q.touched(r.self)
 		}
 	}
-	q.store.published.publish(q.store.db, q.next)
+	q.store.publish(q.next)
 	q.store.sealer.notice(q.next)
 	return nil
 }

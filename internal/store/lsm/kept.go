@@ -31,10 +31,11 @@ const (
 type kept struct {
 	room int64 // bytes
 
-	mu   sync.Mutex
-	sets map[keptKey]*keptSet
-	used int64 // bytes
-	uses int64 // of sets, by which their age is told
+	mu    sync.Mutex
+	sets  map[keptKey]*keptSet
+	edits map[*Store]uint64 // of the state that a store's columns hold for
+	used  int64             // bytes
+	uses  int64             // of sets, by which their age is told
 }
 
 type keptKey struct {
@@ -42,9 +43,8 @@ type keptKey struct {
 	param plan.Param
 }
 
-// keptSet is the columns of one param of one store, as they are after edits.
+// keptSet is the columns of one param of one store.
 type keptSet struct {
-	edits  uint64
 	chunks []*keptChunk // by the number of the run of rows; never changed, but replaced by a longer one
 	used   int64        // when, in uses
 	bytes  int64
@@ -56,23 +56,32 @@ type keptChunk struct {
 	column atomic.Pointer[keptColumn]
 }
 
-func newKept(room int64) *kept { return &kept{room: room, sets: map[keptKey]*keptSet{}} }
+func newKept(room int64) *kept {
+	return &kept{room: room, sets: map[keptKey]*keptSet{}, edits: map[*Store]uint64{}}
+}
 
-// chunks gives the first n runs of a param; nil: those of a newer state are kept.
+// publish has the columns of a store hold for a state, before anyone reads it.
+// Those of an older one go at once: they may hold what was purged.
+func (k *kept) publish(of *Store, edits uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.edits[of] != edits {
+		k.dropAll(of)
+		k.edits[of] = edits
+	}
+}
+
+// chunks gives the first n runs of a param; nil: those of another state are kept.
 func (k *kept) chunks(key keptKey, edits uint64, n int) []*keptChunk {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := k.sets[key]
-	if s != nil && s.edits < edits {
-		k.drop(key, s)
-		s = nil
-	}
-	if s == nil {
-		s = &keptSet{edits: edits}
-		k.sets[key] = s
-	}
-	if s.edits > edits {
+	if k.edits[key.store] != edits {
 		return nil
+	}
+	s := k.sets[key]
+	if s == nil {
+		s = &keptSet{}
+		k.sets[key] = s
 	}
 	k.uses++
 	s.used = k.uses
@@ -92,7 +101,7 @@ func (k *kept) admits(key keptKey, edits uint64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sets[key]
-	return s != nil && s.edits == edits && k.makeRoom(s, keptTypical)
+	return s != nil && k.edits[key.store] == edits && k.makeRoom(s, keptTypical)
 }
 
 // add keeps a column, if there is room.
@@ -100,7 +109,7 @@ func (k *kept) add(key keptKey, edits uint64, at *keptChunk, c *keptColumn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s, size := k.sets[key], c.size()
-	if s == nil || s.edits != edits || !k.makeRoom(s, size) || !at.column.CompareAndSwap(nil, c) {
+	if s == nil || k.edits[key.store] != edits || !k.makeRoom(s, size) || !at.column.CompareAndSwap(nil, c) {
 		return
 	}
 	s.bytes += size
@@ -134,6 +143,11 @@ func (k *kept) drop(key keptKey, s *keptSet) {
 func (k *kept) forget(of *Store) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.dropAll(of)
+	delete(k.edits, of)
+}
+
+func (k *kept) dropAll(of *Store) {
 	for key, s := range k.sets {
 		if key.store == of {
 			k.drop(key, s)

@@ -80,6 +80,22 @@ func TestKeptColumnsOfEachState(t *testing.T) {
 	}
 }
 
+// What was purged is in no column, though nobody asks again.
+func TestKeptColumnsForgetWhatIsPurged(t *testing.T) {
+	e, s := keeping(t)
+	before := viewed(t, s, "")
+	commit(t, s, store.Op{Kind: store.Purge, Key: patient("5")})
+	if n := e.KeptBytes(); n != 0 {
+		t.Errorf("%d bytes are kept of before", n)
+	}
+	for range 30 {
+		ranked(t, before, 100, 200)
+	}
+	if n := e.KeptBytes(); n != 0 {
+		t.Errorf("%d bytes are kept for a reader of before", n)
+	}
+}
+
 // A row that is superseded or written anew has a column's place of its own, and an
 // older moment reads the row of before.
 func TestKeptColumnsOfVersions(t *testing.T) {

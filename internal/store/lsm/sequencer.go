@@ -275,7 +275,7 @@ func (q *sequencer) landed(err error) {
 		q.tell(f.answers, q.broken)
 		return
 	}
-	q.store.published.publish(q.store.db, f.at)
+	q.store.publish(f.at)
 	q.store.sealer.notice(f.at)
 	q.tell(f.answers, nil)
 	if err := f.batch.Close(); err != nil {

@@ -91,12 +91,11 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 		s.sealed.Wipe()
 		return nil, err
 	}
-	db := s.db
 	newest, err := s.readState()
 	if err != nil {
 		return nil, errors.Join(err, s.closeDatabase())
 	}
-	s.published.publish(db, newest)
+	s.publish(newest)
 	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
 		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
 	}, tables)
@@ -294,6 +293,12 @@ type snapshot struct {
 	state
 	*pebble.Snapshot
 	refs int // guarded by published.mu
+}
+
+// publish makes what is applied now, which is a state, what readers see.
+func (s *Store) publish(at state) {
+	s.kept.publish(s, at.edits)
+	s.published.publish(s.db, at)
 }
 
 // publish makes what is applied now what readers see. The caller is the only

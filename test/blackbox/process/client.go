@@ -219,6 +219,33 @@ func (c *Client) Await(ctx context.Context, id, status string) (Datastore, error
 	}
 }
 
+// jobPoll is how often a job is asked for: jobs are measured by when they end.
+const jobPoll = 20 * time.Millisecond
+
+// AwaitJob waits until a job of a data store ended well.
+func (c *Client) AwaitJob(ctx context.Context, store, id string) error {
+	for {
+		var answer struct {
+			Job struct{ JobStatus, Message string }
+		}
+		if err := c.Control(ctx, "DescribeJob", map[string]string{"DatastoreId": store, "JobId": id}, &answer); err != nil {
+			return err
+		}
+		switch answer.Job.JobStatus {
+		case "COMPLETED":
+			return nil
+		case "SUBMITTED", "QUEUED", "IN_PROGRESS":
+		default:
+			return fmt.Errorf("the job is %s: %s", answer.Job.JobStatus, answer.Job.Message)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(jobPoll):
+		}
+	}
+}
+
 // Base is the FHIR base URL of a data store on this server, without the slash at
 // its end.
 func (c *Client) Base(id string) string { return c.URL + "/datastore/" + id + "/r4" }
