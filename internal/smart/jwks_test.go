@@ -136,6 +136,29 @@ func TestKeysAreFetchedOnce(t *testing.T) {
 	}
 }
 
+// Who looked before the last fetch takes what it brought, whatever comes of it;
+// who looked after it brings about the next.
+func TestRenewalIsOfWhatWasSeen(t *testing.T) {
+	i := newIssuer(t, "rsa")
+	s := i.authority(t).keySet(metadata{Issuer: i.URL, JWKSURI: i.URL + "/keys"})
+	renew := func(seen time.Time, keys int, fetches int64) {
+		t.Helper()
+		found, err := s.renew(t.Context(), seen)
+		if len(found) != keys || (err == nil) != (keys > 0) || i.fetches.Load() != fetches {
+			t.Fatalf("%d keys, %v, after %d fetches; want %d, %d", len(found), err, i.fetches.Load(), keys, fetches)
+		}
+	}
+	i.set(func() { i.status = http.StatusInternalServerError })
+	renew(time.Time{}, 0, 1)
+	renew(time.Time{}, 0, 1)
+	i.set(func() { i.status = http.StatusOK })
+	failed := i.clock.Now()
+	i.clock.pass(time.Minute)
+	renew(failed, 1, 2)
+	renew(failed, 1, 2)
+	renew(i.clock.Now(), 1, 3)
+}
+
 // Keys that are not for checking signatures under an allowed algorithm are no
 // keys.
 func TestKeysThatAreNoKeys(t *testing.T) {

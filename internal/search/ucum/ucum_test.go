@@ -40,6 +40,18 @@ func readSuite(t *testing.T) suite {
 	return s
 }
 
+// What Parse gives is the caller's own, also where it is a unit of the catalogue:
+// requests at once parse the same.
+func TestUnitsAreNotShared(t *testing.T) {
+	for _, code := range []string{"m", "g", "[degF]", "mg/dL"} {
+		a, okA := Parse(code)
+		b, okB := Parse(code)
+		if !okA || !okB || a == b {
+			t.Errorf("%s: %t, %t, the same: %t", code, okA, okB, a == b)
+		}
+	}
+}
+
 func TestValidity(t *testing.T) {
 	s := readSuite(t)
 	if len(s.Validation) < 529 {

@@ -80,6 +80,35 @@ func TestKeptColumnsOfEachState(t *testing.T) {
 	}
 }
 
+// A row that a walk meets under two params of a sort comes once.
+func TestWalkedRowsComeOnce(t *testing.T) {
+	e := engine(t, memory(vfs.NewMem()))
+	e.TakeEveryWay()
+	s := made(t, e)
+	for i := range 12 {
+		other := rank(100 + i)
+		other.Param = 10
+		commit(t, s, put(patient(fmt.Sprint(i)), "{}", name("all"), rank(100+i), other))
+	}
+	for _, limit := range []int{3, 12, 100} {
+		page, err := viewed(t, s, "").Search(t.Context(), &plan.Plan{
+			Arms: []plan.Arm{{Type: 1, Where: plan.Term{Param: 7, Value: []byte("all")}}},
+			Sort: []plan.Sort{{Params: []plan.Param{9, 10}}}, Limit: limit,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := min(limit, 12); len(page.Records) != want {
+			t.Fatalf("%d records of %d", len(page.Records), want)
+		}
+		for i, r := range page.Records {
+			if r.Key.ID != fmt.Sprint(i) {
+				t.Errorf("at %d of %d stands %s", i, limit, r.Key.ID)
+			}
+		}
+	}
+}
+
 // What was purged is in no column, though nobody asks again.
 func TestKeptColumnsForgetWhatIsPurged(t *testing.T) {
 	e, s := keeping(t)
