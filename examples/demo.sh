@@ -76,7 +76,7 @@ The data store's endpoint:
 To go on from another shell, paste:
 
     export AWS_SHARED_CREDENTIALS_FILE=$AWS_SHARED_CREDENTIALS_FILE AWS_PROFILE=tarn
-    export AWS_REGION=us-east-1 AWS_ENDPOINT_URL_HEALTHLAKE=$url
+    export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 AWS_ENDPOINT_URL_HEALTHLAKE=$url
 
 AWS CLI (pip install awscli):
 

@@ -71,6 +71,7 @@ func TestDemo(t *testing.T) {
 	}
 	data := filepath.Join(t.TempDir(), "demo")
 	env := append(os.Environ(), "TARN_DEMO_ONCE=1", "TARN_DEMO_DATA="+data, "TARN_DEMO_LISTEN="+address, "TARN_DEMO_BINARY="+tarn(t), "TARN_SYNTHEA_DIR="+fewPatients(t)[1])
+	var said string
 	for _, says := range []string{"Creating a data store", "of an earlier run"} {
 		out, errOut, status := execute(t, env, "", "sh", example("demo.sh"))
 		if status != 0 {
@@ -81,5 +82,27 @@ func TestDemo(t *testing.T) {
 				t.Errorf("the demo does not say %q:\n%s", want, out)
 			}
 		}
+		said = out
+	}
+	s := &server{t: t}
+	s.begin(process.Options{Binary: tarn(t), Data: data, Listen: address})
+	t.Cleanup(func() { s.must(s.Kill()) })
+	s.wantPasted(said)
+}
+
+// wantPasted runs the demo's lines for the AWS CLI, in a shell that knows nothing
+// else.
+func (s *server) wantPasted(said string) {
+	s.t.Helper()
+	var lines []string
+	for line := range strings.Lines(said) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "export ") || strings.HasPrefix(line, "aws ") {
+			lines = append(lines, line)
+		}
+	}
+	env := []string{"PATH=" + pythonBin(s.t) + ":" + os.Getenv("PATH"), "HOME=" + s.t.TempDir(), "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="}
+	out, errOut, status := execute(s.t, env, "", "sh", "-ec", strings.Join(lines, "\n"))
+	if len(lines) < 4 || status != 0 || strings.Count(out, `"DatastoreStatus": "ACTIVE"`) != 2 {
+		s.t.Errorf("%s\nexit status %d\n%s%s", strings.Join(lines, "\n"), status, out, errOut)
 	}
 }
