@@ -45,6 +45,9 @@ func (b *bench) bulk(ctx context.Context, out io.Writer) error {
 		last = store
 	}
 	err = b.measureJob(w, "export", n, func() error { return b.exportAll(ctx, last) })
+	if err == nil && b.against != "" {
+		err = b.other(ctx, w, folder, n)
+	}
 	return errors.Join(err, w.Flush())
 }
 

@@ -4,6 +4,7 @@
 //	go run ./test/bulk                           the patients in the binary
 //	go run ./test/bulk -synthea DIR -times 10    a folder of Synthea's output, ten times over with other ids
 //	go run ./test/bulk -what beside              reads and creates at a steady rate beside an import
+//	go run ./test/bulk -what jobs -against URL   beside another FHIR server, with the headers that -header names
 //
 // It prints, for an import at each level from local NDJSON, a file a resource
 // type, and for an export of the whole store to a folder: the time from request
@@ -11,7 +12,8 @@
 // many cores were busy with it, and how many it would have kept busy had the
 // machine nothing else to do (threads that ran or were ready to), and the most
 // memory that the server ever held. Requests beside an import are timed from the
-// moment at which each was due.
+// moment at which each was due. Another server gets the same resources by batches
+// of PUT, and its $export is timed until the manifest is there.
 package main
 
 import (
@@ -28,6 +30,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
+	"github.com/tarn-fhir/tarn/test/peer"
 )
 
 // bench is the measurement: the command line, and what was started for it.
@@ -38,6 +41,9 @@ type bench struct {
 	times  int
 	level  string
 	rest   time.Duration // how long requests are measured beside nothing
+
+	against string // another server's base URL, or none
+	header  peer.Headers
 
 	source synthea.Source
 	folder string // that jobs may read and write
@@ -53,6 +59,8 @@ func main() {
 	flag.IntVar(&b.times, "times", 1, "import the patients so often, with other ids each time")
 	flag.StringVar(&b.level, "level", "", "import at this level only")
 	flag.DurationVar(&b.rest, "rest", 5*time.Second, "how long requests are measured beside nothing")
+	flag.StringVar(&b.against, "against", "", "base URL of another FHIR server, which is filled with the same resources and asked for an export")
+	flag.Var(&b.header, "header", "header for the other server, as in 'Authorization: Basic …'; may be repeated")
 	flag.Parse()
 	if err := b.run(context.Background(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bulk:", err)

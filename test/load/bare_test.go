@@ -17,6 +17,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/internal/validate"
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
+	"github.com/tarn-fhir/tarn/test/peer"
 )
 
 // some gives the first resources of a type in the Synthea set.
@@ -36,7 +37,7 @@ func some(tb testing.TB, typ string, n int) (list []json.RawMessage) {
 		}
 		defer stream.Close()
 		lines := bufio.NewScanner(stream)
-		lines.Buffer(nil, fillLine)
+		lines.Buffer(nil, peer.MaxLine)
 		for lines.Scan() {
 			if strings.HasPrefix(lines.Text(), `{"resourceType":"`+typ+`"`) {
 				list = append(list, json.RawMessage(strings.Clone(lines.Text())))

@@ -41,6 +41,7 @@ import (
 	"time"
 
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
+	"github.com/tarn-fhir/tarn/test/peer"
 )
 
 // options are the command line.
@@ -57,7 +58,7 @@ type options struct {
 	audit       bool
 	against     string
 	load        bool
-	header      headers
+	header      peer.Headers
 	flags       list
 	null, bare  bool // serve, for another load
 }

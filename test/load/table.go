@@ -19,6 +19,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/synthea"
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
+	"github.com/tarn-fhir/tarn/test/peer"
 )
 
 // bench is one run.
@@ -68,11 +69,22 @@ func (b *bench) other(ctx context.Context) ([]*target, error) {
 	if b.against == "" {
 		return nil, nil
 	}
-	t := &target{name: "other", base: strings.TrimRight(b.against, "/"), sign: b.header.unsigned, client: http.DefaultClient, gzip: b.gzip}
+	p := peer.At(b.against, b.header)
+	t := &target{name: "other", base: p.Base, sign: p.Headers.Unsigned, client: p.Client, gzip: b.gzip}
 	if !b.load {
 		return []*target{t}, nil
 	}
-	return []*target{t}, t.fill(ctx, synthea.Embedded(), b.out)
+	parts, err := synthea.Embedded().Parts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began, n := time.Now(), synthea.Count(parts).Resources
+	if err := p.Fill(ctx, parts, 1); err != nil {
+		return nil, err
+	}
+	took := time.Since(began).Seconds()
+	_, err = fmt.Fprintf(b.out, "%s filled by batches: %d resources in %.2f s, %.0f a second\n", t.name, n, took, float64(n)/took)
+	return []*target{t}, err
 }
 
 // nullLines measures the null server.
