@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"encoding/binary"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
@@ -154,18 +155,34 @@ func (b *bodies) unpack(page *pageRoom, packed []byte, how codec, dict uint64) (
 	return page.unfold(folded)
 }
 
-// pageRoom is memory that bodies of one page share: they are read together and let
-// go together, and one piece of memory costs less than one for each.
-type pageRoom struct{ used []byte }
+// pageRoom is memory that bodies and ids of one page share: they are read together
+// and let go together, and one piece of memory costs less than one for each.
+type pageRoom struct {
+	used []byte
+	ids  strings.Builder
+	left int // bodies still to come, that under way among them
+}
 
 const (
 	pageRoomSize = 16 << 10
 	pageBody     = 2 << 10 // folded bodies that are longer have memory of their own
 )
 
+// newPageRoom makes room for a page of n rows.
+func newPageRoom(n int) *pageRoom {
+	p := &pageRoom{left: n}
+	p.ids.Grow(n * uuidTextLen)
+	return p
+}
+
+// next makes room for the next bodies: for all that are left, as long as this one.
+func (p *pageRoom) next(folded int) {
+	p.used = make([]byte, 0, min(pageRoomSize, mostUnfolded*folded+max(p.left-1, 0)*folded*3/2))
+}
+
 func (p *pageRoom) unfold(folded []byte) ([]byte, error) {
 	if cap(p.used)-len(p.used) < mostUnfolded*len(folded) {
-		p.used = make([]byte, 0, pageRoomSize)
+		p.next(len(folded))
 	}
 	begin := len(p.used)
 	used, err := appendUnfolded(p.used, folded)
@@ -228,12 +245,15 @@ func macSize(row []byte) int {
 }
 
 // open checks a row and gives its header and packed body.
-func (b *bodies) open(row []byte) (h header, packed []byte, err error) {
+func (b *bodies) open(row []byte) (h header, packed []byte, err error) { return b.openIn(nil, row) }
+
+// openIn is open with the id in the memory of a page; nil: of its own.
+func (b *bodies) openIn(page *pageRoom, row []byte) (h header, packed []byte, err error) {
 	n := len(row) - macSize(row)
 	if n < 0 {
 		return header{}, nil, corrupt("a row is too short")
 	}
-	if h, packed, err = parseHeader(row[:n]); err != nil {
+	if h, packed, err = parseHeaderIn(page, row[:n]); err != nil {
 		return header{}, nil, err
 	}
 	var room [16 + maxIDLen]byte

@@ -699,7 +699,7 @@ func (q *query) compileTest(n plan.Test) cond {
 		if err := q.look(plan.TestWork); err != nil {
 			return false, err
 		}
-		h, packed, err := q.openRow(rid)
+		h, packed, err := q.openRow(nil, rid)
 		if err != nil {
 			return false, err
 		}

@@ -152,7 +152,7 @@ func (q *query) looseFacts(rid uint64) (facts, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.loose = &rows{spaceFacts, it}
+		f.loose = &rows{space: spaceFacts, it: it}
 	}
 	return f.loose.get(rid)
 }

@@ -256,17 +256,25 @@ func unfoldedSize(folded []byte) (total int, err error) {
 
 func badFold() error { return corrupt("a folded body has a wrong form") }
 
-const hexDigits = "0123456789abcdef"
+// hexPairs are the two digits of each byte.
+var hexPairs = func() (pairs [256][2]byte) {
+	const digits = "0123456789abcdef"
+	for b := range pairs {
+		pairs[b] = [2]byte{digits[b>>4], digits[b&15]}
+	}
+	return pairs
+}()
+
+// uuidPlaces are where the digits of each byte stand in a UUID's text.
+var uuidPlaces = [uuidSize]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
 func appendUUID(dst, raw []byte) []byte {
 	n := len(dst)
 	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
-	text, at := dst[n:n+uuidTextLen], 0
-	for i, b := range raw[:uuidSize] {
-		text[at], text[at+1] = hexDigits[b>>4], hexDigits[b&15]
-		if at += 2; i == 3 || i == 5 || i == 7 || i == 9 { // the dashes
-			at++
-		}
+	text := (*[uuidTextLen]byte)(dst[n:])
+	for i, b := range (*[uuidSize]byte)(raw) {
+		at := uuidPlaces[i]
+		text[at], text[at+1] = hexPairs[b][0], hexPairs[b][1]
 	}
 	return dst
 }

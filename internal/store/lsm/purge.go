@@ -133,7 +133,7 @@ func (s *Store) pastRows(self plan.Hash) (rids []uint64, keys [][]byte, err erro
 
 // containersOf lists the keys of the containers that may hold a row.
 func (q *query) containersOf(rid uint64) ([][]byte, error) {
-	h, _, err := q.openRow(rid)
+	h, _, err := q.openRow(nil, rid)
 	if err != nil {
 		return nil, err
 	}

@@ -111,17 +111,18 @@ func (q *query) header(rid uint64) (header, error) {
 	if err := q.look(1); err != nil {
 		return header{}, err
 	}
-	h, _, err := q.openRow(rid)
+	h, _, err := q.openRow(nil, rid)
 	return h, err
 }
 
-// openRow reads a row; packed is valid until it is asked for another.
-func (q *query) openRow(rid uint64) (h header, packed []byte, err error) {
+// openRow reads a row; packed is valid until it is asked for another. The id is
+// put into page where there is one.
+func (q *query) openRow(page *pageRoom, rid uint64) (h header, packed []byte, err error) {
 	row, err := q.rawRow(rid)
 	if err != nil {
 		return header{}, nil, err
 	}
-	return q.store.bodies.open(row)
+	return q.store.bodies.openIn(page, row)
 }
 
 func (q *query) rawRow(rid uint64) (row []byte, err error) {
@@ -130,7 +131,7 @@ func (q *query) rawRow(rid uint64) (row []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		q.bodyRows = &rows{spaceBody, it}
+		q.bodyRows = &rows{space: spaceBody, it: it}
 	}
 	if row, err = q.bodyRows.get(rid); err == nil && row == nil {
 		err = corrupt("a version has no row")

@@ -131,6 +131,7 @@ func (r *reader) successor(rid uint64) (by uint64, found bool, err error) {
 type rows struct {
 	space byte
 	it    *pebble.Iterator
+	key   []byte // room for one
 }
 
 // nearby is how many rows are stepped over before a seek is cheaper: Pebble
@@ -151,7 +152,8 @@ func (r *rows) get(rid uint64) ([]byte, error) {
 			return r.it.ValueAndErr()
 		}
 	}
-	if !r.it.SeekGE(rowKey(r.space, rid)) {
+	r.key = appendRID(append(r.key[:0], r.space), rid)
+	if !r.it.SeekGE(r.key) {
 		return nil, r.it.Error()
 	}
 	at, err := keyRID(r.it.Key())

@@ -3,6 +3,7 @@ package lsm
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -124,6 +125,7 @@ func formatUUID(raw []byte) string {
 type fields struct {
 	b   []byte
 	bad bool
+	ids *strings.Builder // where ids are put together; nil: each has memory of its own
 }
 
 func (f *fields) take(n int) []byte {
@@ -144,6 +146,11 @@ func (f *fields) byte() byte {
 }
 
 func (f *fields) uvarint() uint64 {
+	if len(f.b) > 0 && f.b[0] < 0x80 { // as most are
+		v := f.b[0]
+		f.b = f.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(f.b)
 	if n <= 0 {
 		n = -1
@@ -168,18 +175,35 @@ func (f *fields) id() string {
 		f.bad = true
 		return ""
 	case n == idUUID:
-		if raw := f.take(16); raw != nil {
-			return formatUUID(raw)
+		if raw := f.take(uuidSize); raw != nil {
+			var text [uuidTextLen]byte
+			return f.text(appendUUID(text[:0], raw))
 		}
 		return ""
 	default:
-		return string(f.take(n))
+		return f.text(f.take(n))
 	}
 }
 
+// text gives bytes as a string.
+func (f *fields) text(b []byte) string {
+	if f.ids == nil {
+		return string(b)
+	}
+	begin := f.ids.Len()
+	f.ids.Write(b)
+	return f.ids.String()[begin:]
+}
+
 // parseHeader reads a header and gives what stands behind it.
-func parseHeader(row []byte) (h header, rest []byte, err error) {
+func parseHeader(row []byte) (h header, rest []byte, err error) { return parseHeaderIn(nil, row) }
+
+// parseHeaderIn is parseHeader with the id in the memory of a page; nil: of its own.
+func parseHeaderIn(page *pageRoom, row []byte) (h header, rest []byte, err error) {
 	f := fields{b: row}
+	if page != nil {
+		f.ids = &page.ids
+	}
 	form, flags := f.byte(), f.byte()
 	h.first = firstForm(form)
 	h.purge, h.deleted = form == formPurge || form == formPurge1, flags&flagDeleted != 0

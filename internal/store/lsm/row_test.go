@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,25 @@ func TestHeaderReadsBack(t *testing.T) {
 			if _, _, err := parseHeader(row[:n]); err == nil {
 				t.Errorf("%d of %d bytes of %+v are read", n, len(row)-4, h)
 			}
+		}
+	}
+}
+
+// Ids that share a page's memory stay what they are when others come behind, more
+// than there was room for.
+func TestHeadersOfAPageReadBack(t *testing.T) {
+	for _, room := range []int{0, 1, 100} {
+		page := newPageRoom(room)
+		var got []header
+		for _, h := range slices.Repeat(someHeaders(), 3) {
+			h, _, err := parseHeaderIn(page, h.append(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, h)
+		}
+		if want := slices.Repeat(someHeaders(), 3); !slices.Equal(got, want) {
+			t.Errorf("with room for %d they read back as %+v", room, got)
 		}
 	}
 }

@@ -50,13 +50,14 @@ func (q *query) fetchAll(rows []place, keysOnly bool) ([]store.Record, error) {
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(rows[a].rid, rows[b].rid) })
 	records := make([]store.Record, len(rows))
-	var page pageRoom
+	page := newPageRoom(len(rows))
 	for _, i := range order {
-		record, err := q.fetch(&page, rows[i].rid, keysOnly)
+		record, err := q.fetch(page, rows[i].rid, keysOnly)
 		if err != nil {
 			return nil, err
 		}
 		records[i] = record
+		page.left--
 	}
 	return records, nil
 }
@@ -65,7 +66,7 @@ func (q *query) fetch(page *pageRoom, rid uint64, keysOnly bool) (store.Record, 
 	if err := q.step(); err != nil {
 		return store.Record{}, err
 	}
-	h, packed, err := q.openRow(rid)
+	h, packed, err := q.openRow(page, rid)
 	if err != nil || keysOnly {
 		return h.record(), err
 	}
@@ -178,6 +179,7 @@ func (f *found) addNewest(q *query, b uint32, rows set, below uint64, limit int)
 	if len(f.rows) >= limit {
 		return
 	}
+	f.rows = slices.Grow(f.rows, min(limit-len(f.rows), rows.n))
 	for o := range rows.backward() {
 		if rid := q.rid(b, o); rid < below {
 			if f.rows = append(f.rows, place{order: newestFirst, rid: rid}); len(f.rows) >= limit {
