@@ -9,13 +9,16 @@ import (
 //
 //	a quarter    block cache, kept columns and memtables of all open data stores:
 //	             memtables are taken off the cache
-//	the whole    the collector's limit (GOMEMLIMIT): towards it, it runs more often
-//	             rather than let the heap grow
+//	the whole    the collector's limit (GOMEMLIMIT), less what the executable itself
+//	             takes: towards it, it runs more often rather than let the heap grow
 //
 // The rest is what requests under way, imports and open stores need.
 const (
 	// leastMemory is the least --memory-mib that a server works well in.
 	leastMemory = 64
+	// programMiB is what is resident of the executable and of threads under load,
+	// which the collector does not count.
+	programMiB = 64
 	// cacheShare is the part of the memory that caches and memtables get.
 	cacheShare = 4
 	// memtableShare is the part of those that one memtable may grow to, between
@@ -38,6 +41,6 @@ func (c *serveCommand) budget() (shared, memtable int64) {
 // limitMemory tells the collector, unless the operator has done so.
 func (c *serveCommand) limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(c.MemoryMiB << 20)
+		debug.SetMemoryLimit(max(c.MemoryMiB-programMiB, c.MemoryMiB/2) << 20)
 	}
 }
