@@ -31,8 +31,8 @@ type steady struct {
 // lasts for some seconds.
 const besideTimes = 4
 
-// beside measures reads and creates at a steady rate, in a store that rests and
-// beside an import into it.
+// beside measures reads and creates at a steady rate, in a store that rests, beside
+// an import into it, and beside one into another data store.
 func (b *bench) beside(ctx context.Context, out io.Writer) error {
 	folder := filepath.Join(b.folder, "beside")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -62,18 +62,28 @@ func (b *bench) beside(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	other, err := b.store(ctx, map[string]any{"DatastoreName": "another"})
+	if err != nil {
+		return err
+	}
+	own, err1 := b.besideImport(ctx, w, "an import", kinds, store, folder)
+	another, err2 := b.besideImport(ctx, w, "an import into another data store", kinds, other, folder)
+	if err := errors.Join(err1, err2, w.Flush()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "imports of %d resources: %.0f a second, into another data store %.0f\n", n, float64(n)/own.Seconds(), float64(n)/another.Seconds())
+	return err
+}
+
+// besideImport measures requests beside an import, and gives how long that took.
+func (b *bench) besideImport(ctx context.Context, w io.Writer, name string, kinds []steady, store, folder string) (took time.Duration, err error) {
 	began := time.Now()
-	var took time.Duration
-	err = b.steadily(ctx, w, "an import", kinds, func(ctx context.Context) error {
+	err = b.steadily(ctx, w, name, kinds, func(ctx context.Context) error {
 		err := b.importAll(ctx, store, folder, "structure-only")
 		took = time.Since(began)
 		return err
 	})
-	if err := errors.Join(err, w.Flush()); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "the import: %d resources, %.0f a second\n", n, float64(n)/took.Seconds())
-	return err
+	return took, err
 }
 
 // kinds are reads of patients and creates of observations.
