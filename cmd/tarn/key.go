@@ -21,7 +21,7 @@ type keyCommand struct {
 	List    keyList    `cmd:"" help:"List keys and their aliases."`
 	Disable keyDisable `cmd:"" help:"Disable a key: data stores under it stop answering within a minute."`
 	Enable  keyEnable  `cmd:"" help:"Enable a disabled key."`
-	Rotate  keyRotate  `cmd:"" help:"Give a key new material, or a data store (--datastore) another data key."`
+	Rotate  keyRotate  `cmd:"" help:"Give a key new material, or a data store (--datastore) or the server's own records (--system) another data key."`
 	Delete  keyDelete  `cmd:"" help:"Destroy a key, and with it all that only it can open."`
 	Alias   keyAlias   `cmd:"" help:"Give a key another name."`
 }
@@ -145,6 +145,7 @@ type keyRotate struct {
 	ringOfKeys
 	Key       string `arg:"" optional:"" help:"Key id, ARN or alias: it gets new material, and a running server wraps data keys anew within a minute."`
 	Own       bool   `help:"The server's own key, instead of a named one."`
+	System    bool   `help:"The data key of the server's own records, while no server runs on the folder: their files are sealed anew."`
 	Datastore string `help:"Id of a data store that gets another data key, while it serves: all its files are sealed anew."`
 	NoWait    bool   `help:"Return at once, with the job's id."`
 
@@ -156,16 +157,19 @@ type keyRotate struct {
 // Run rotates.
 func (c *keyRotate) Run(ctx context.Context) error {
 	named := 0
-	for _, given := range []bool{c.Key != "", c.Own, c.Datastore != ""} {
+	for _, given := range []bool{c.Key != "", c.Own, c.System, c.Datastore != ""} {
 		if given {
 			named++
 		}
 	}
 	if named != 1 {
-		return errors.New("name one thing to rotate: a key, --own, or --datastore ID")
+		return errors.New("name one thing to rotate: a key, --own, --system, or --datastore ID")
 	}
-	if c.Datastore != "" {
+	switch {
+	case c.Datastore != "":
 		return c.datastore(ctx)
+	case c.System:
+		return c.system(ctx)
 	}
 	kms, err := c.open()
 	if err != nil {
@@ -179,6 +183,20 @@ func (c *keyRotate) Run(ctx context.Context) error {
 		return err
 	}
 	return c.show(k)
+}
+
+// system exchanges the data key of the server's own records.
+func (c *keyRotate) system(ctx context.Context) error {
+	h, err := (&stopped{DataDir: c.DataDir, KeyFile: c.KeyFile, Region: c.Region, Account: c.Account}).open(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if err := h.keys.exchange(ctx, h.system); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(os.Stderr, "the server's own records are sealed under another data key")
+	return err
 }
 
 // datastore asks the server, and waits for the job.

@@ -32,6 +32,7 @@ type stopped struct {
 // runs.
 type house struct {
 	system store.Store
+	keys   systemKeys
 	plane  *datastore.Plane
 	engine *lsm.Engine
 	shut   closers
@@ -71,7 +72,7 @@ func (s *stopped) open(ctx context.Context) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h.system = system
+	h.system, h.keys = system, systemKeys{s.DataDir, local}
 	h.shut.add(system.Close)
 	queue := job.NewQueue(job.Options{System: system, NewID: mintJob, Clock: time.Now, Log: log})
 	h.plane = datastore.New(datastore.Options{

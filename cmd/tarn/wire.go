@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -21,7 +19,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/awsapi"
 	"github.com/tarn-fhir/tarn/internal/awsquery"
 	"github.com/tarn-fhir/tarn/internal/datastore"
-	"github.com/tarn-fhir/tarn/internal/durable"
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir/dictionary"
 	"github.com/tarn-fhir/tarn/internal/fhirapi"
@@ -137,7 +134,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		return nil, err
 	}
 	closing.add(func() error { queue.Stop(); return nil })
-	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend, c.rewrapSystemKey(local, log)), stop: closing.close, log: log}, nil
+	return &server{handler: door, tend: beside(plane.Tend, people.Tend, shared.exports.tend, systemKeys{c.DataDir, local}.tend(log)), stop: closing.close, log: log}, nil
 }
 
 // jobs gives the sessions what goes on behind requests, and the queue its kinds.
@@ -247,88 +244,17 @@ func (c *serveCommand) keyring(ctx context.Context, log *slog.Logger) (*localkms
 	return local, seal.Keyrings(local, awskms.New(kms.NewFromConfig(settings))), nil
 }
 
-// systemContext binds the system store's data key to what it is for.
-var systemContext = map[string]string{"tarn:store": string(systemStore)}
-
 // openSystem opens the system store, at first start with a new data key, and
 // gives the box that seals what the server hands out and takes back: page
 // tokens and list tokens.
 func openSystem(ctx context.Context, c *serveCommand, engine store.Engine, keys *localkms.KMS) (store.Store, *seal.Box, error) {
-	key, err := systemKey(ctx, filepath.Join(c.DataDir, "system-key"), keys)
+	key, err := systemKeys{c.DataDir, keys}.open(ctx, engine)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer key.Wipe()
-	if err := engine.Create(ctx, systemStore, key); err != nil {
-		return nil, nil, err
-	}
 	system, err := engine.Open(ctx, systemStore, key)
 	return system, seal.NewBox(key.Derive("tokens")), err
-}
-
-func systemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataKey, error) {
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return newSystemKey(ctx, path, keys)
-	}
-	if err != nil {
-		return seal.DataKey{}, err
-	}
-	var wrapped seal.Wrapped
-	if err := json.Unmarshal(raw, &wrapped); err != nil {
-		return seal.DataKey{}, err
-	}
-	return keys.Unwrap(ctx, wrapped, systemContext)
-}
-
-// rewrapSystemKey wraps the system store's data key anew when the KMS key that
-// wraps it was rotated, now and then until ctx ends.
-func (c *serveCommand) rewrapSystemKey(keys *localkms.KMS, log *slog.Logger) func(context.Context) {
-	return func(ctx context.Context) {
-		tick := time.NewTicker(datastore.RewrapEvery)
-		defer tick.Stop()
-		for {
-			if err := rewrapKeyFile(ctx, filepath.Join(c.DataDir, "system-key"), keys); err != nil && ctx.Err() == nil {
-				log.Warn("wrapping the system key anew is tried again later", "error", err)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-		}
-	}
-}
-
-func rewrapKeyFile(ctx context.Context, path string, keys *localkms.KMS) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var wrapped seal.Wrapped
-	if err := json.Unmarshal(raw, &wrapped); err != nil {
-		return err
-	}
-	fresh, err := keys.Rewrap(ctx, wrapped, systemContext)
-	if err != nil || fresh.Equal(wrapped) {
-		return err
-	}
-	if raw, err = json.Marshal(fresh); err != nil {
-		return err
-	}
-	return durable.Write(path, raw)
-}
-
-func newSystemKey(ctx context.Context, path string, keys *localkms.KMS) (seal.DataKey, error) {
-	key, wrapped, err := keys.GenerateDataKey(ctx, keys.OwnedKey(), systemContext)
-	if err != nil {
-		return key, err
-	}
-	raw, err := json.Marshal(wrapped)
-	if err != nil {
-		return key, err
-	}
-	return key, durable.Write(path, raw)
 }
 
 func (c *serveCommand) source() (synthea.Source, error) {

@@ -189,7 +189,12 @@ func TestRotateKMSKey(t *testing.T) {
 		t.Errorf("key rotate --datastore: %v", done)
 	}
 	d.get("/Patient/p").want(200)
+	system := []string{"key", "rotate", "--system", "--key-file", ring, "--data", s.Data}
+	if _, errOut, status := s.attempt(tarn(t), system...); status != 1 || !strings.Contains(errOut, "stop it first") {
+		t.Errorf("key rotate --system beside the server: %d, %s", status, errOut)
+	}
 	s.must(s.Stop())
+	s.program(tarn(t), system...)
 	s.restart()
 	d.server = s
 	d.get("/Patient/p").want(200)
