@@ -188,6 +188,9 @@ func (q *sequencer) ingest(a *ahead) error {
 		q.fail(err)
 		return q.broken
 	}
+	if !q.beside() { // or reads beside it would have more tables to look into
+		q.store.compactions.hold()
+	}
 	n := a.behind()
 	if q.next.loose == q.next.rid { // all is in sheets, and so is the piece
 		q.next.loose = n

@@ -16,6 +16,12 @@ const leastCompactions = 2
 // change: what a store may run changes with its backlog.
 const granterTick = 100 * time.Millisecond
 
+// While an import fills a store, its compactions are held back until Pebble counts
+// a backlog (ten sublevels of level 0, or a GiB that is to be moved): one compaction
+// of what ten pieces brought takes a part of the time of several that each move again
+// what the one before moved. holdFor is how long after the last piece that goes on.
+const holdFor = time.Second
+
 // share divides compactions between the open stores of an engine: so many at once
 // over all, and whoever waits gets the next one in turn, so that the load of one
 // store does not keep others from putting their files in order. Each open store
@@ -49,6 +55,7 @@ type member struct {
 	waiting bool // it was refused, and not granted all it wants since
 	called  bool // the granter is calling db
 	gone    bool
+	held    time.Time // until when its compactions are held back
 }
 
 var (
@@ -98,7 +105,7 @@ func (m *member) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	if m.gone {
 		return false, nil
 	}
-	if m.share.running < m.limit && m.running < m.db.GetAllowedWithoutPermission() && !m.othersWait() {
+	if m.share.running < m.limit && m.ready(time.Now()) && !m.othersWait() {
 		m.take()
 		return true, m
 	}
@@ -108,12 +115,31 @@ func (m *member) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 }
 
 func (m *member) othersWait() bool {
+	now := time.Now()
 	for _, other := range m.members {
-		if other != m && other.waiting {
+		if other != m && other.waiting && !other.holds(now) {
 			return true
 		}
 	}
 	return false
+}
+
+// ready reports whether the member may run one more.
+func (m *member) ready(now time.Time) bool {
+	return m.running < m.db.GetAllowedWithoutPermission() && !m.holds(now)
+}
+
+// holds reports whether its compactions are held back: Pebble allows more than one
+// at a time when there is a backlog, or when one was asked for.
+func (m *member) holds(now time.Time) bool {
+	return now.Before(m.held) && m.db.GetAllowedWithoutPermission() <= 1
+}
+
+// hold holds compactions back for a while, as a piece of an import came.
+func (m *member) hold() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = time.Now().Add(holdFor)
 }
 
 func (m *member) take() { m.running++; m.share.running++ }
@@ -170,8 +196,9 @@ func (s *share) next() *member {
 	if s.running >= s.limit {
 		return nil
 	}
+	now := time.Now()
 	for i, m := range s.members {
-		if m.waiting && !m.gone && m.running < m.db.GetAllowedWithoutPermission() {
+		if m.waiting && !m.gone && m.ready(now) {
 			s.members = append(append(s.members[:i:i], s.members[i+1:]...), m)
 			m.take()
 			m.called = true

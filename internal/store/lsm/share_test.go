@@ -3,6 +3,7 @@ package lsm
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -33,6 +34,51 @@ func (d *database) Schedule(pebble.CompactionGrantHandle) bool {
 	d.wants--
 	d.told <- d.name
 	return true
+}
+
+// While an import fills a store, its compactions wait for a backlog, and those of
+// other stores do not wait for them.
+func TestCompactionsOfAnImportAreHeld(t *testing.T) {
+	s := newShare()
+	granted := make(chan string, 10)
+	join := func(name string) (*member, *database) {
+		d := &database{name: name, wants: 5, allowed: 1, told: granted}
+		m := s.member()
+		m.Register(2, d)
+		return m, d
+	}
+	filled, backlog := join("filled")
+	other, _ := join("other")
+	defer other.Unregister()
+	defer filled.Unregister()
+	filled.hold()
+	if ok, _ := filled.TrySchedule(); ok {
+		t.Error("a compaction is not held back")
+	}
+	if ok, _ := other.TrySchedule(); !ok {
+		t.Error("another store waits for what is held back")
+	}
+	if m := s.next(); m != nil {
+		t.Error("a compaction that is held back is granted later")
+	}
+	s.mu.Lock()
+	backlog.allowed = 2
+	s.mu.Unlock()
+	s.wake()
+	if name := <-granted; name != "filled" {
+		t.Errorf("with a backlog %s goes on", name)
+	}
+	s.mu.Lock()
+	backlog.allowed = 1
+	s.mu.Unlock()
+	filled.Done()
+	s.mu.Lock()
+	filled.held = time.Now()
+	s.mu.Unlock()
+	s.wake()
+	if name := <-granted; name != "filled" {
+		t.Errorf("after the import %s goes on", name)
+	}
 }
 
 // Compactions of all stores together keep within the limit, and those who wait

@@ -23,20 +23,21 @@ import (
 
 // Store is one open data store.
 type Store struct {
-	id     store.ID
-	log    *slog.Logger
-	hash   plan.HashKey
-	shift  uint // a block is 1<<shift rows
-	bodies *bodies
-	tuning tuning
-	db     *pebble.DB
-	lock   *pebble.Lock
-	sealed *seal.FS
-	dir    storeDir
-	tables sstable.ReaderOptions // how a table is read without the database
-	kept   *kept                 // columns, of all stores
-	selves keptSelves
-	free   func() // tells the engine that the store is closed
+	id          store.ID
+	log         *slog.Logger
+	hash        plan.HashKey
+	shift       uint // a block is 1<<shift rows
+	bodies      *bodies
+	tuning      tuning
+	db          *pebble.DB
+	lock        *pebble.Lock
+	sealed      *seal.FS
+	dir         storeDir
+	tables      sstable.ReaderOptions // how a table is read without the database
+	kept        *kept                 // columns, of all stores
+	selves      keptSelves
+	compactions *member
+	free        func() // tells the engine that the store is closed
 
 	sequencer *sequencer
 	sealer    *sealer
@@ -83,7 +84,9 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 		s.constants.MACKey = mac[:]
 	}
 	s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(s.constants.MACKey))
+	s.compactions = e.share.member()
 	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
+	options.Experimental.CompactionScheduler = s.compactions
 	options.EnsureDefaults()
 	s.tables = options.MakeReaderOptions()
 	tables := &ingester{store: s, fs: s.sealed, dir: dir.join(ingestName), opts: options}
@@ -159,7 +162,6 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
 	o.Levels[bottomLevel].BlockSize = restBlockBytes
-	o.Experimental.CompactionScheduler = e.share.member()
 	o.EnsureDefaults() // tables are written with these options too
 	return o
 }
