@@ -3,7 +3,7 @@
 # make check  format, vet, lint
 # make crash  kills a server a thousand times under everything at once
 # make stores a thousand data stores on one server: memory, files, cold answers
-# make soak   what should not grow with a store, beside 1 and 10 times the set
+# make soak   what should not grow with a store, and searches, beside 1 and 10 times the set
 # make bench  how fast this machine carries the main paths
 # make differential SEED=1 N=1000000   random searches: engine, twin and oracle
 # make race   the shared parts under the race detector
@@ -94,7 +94,7 @@ crash: build
 # Reads, selective searches and creates beside 1 and 10 times the Synthea set, by
 # processor time (TIMES=1,10,90 goes to ten million resources, for an hour).
 soak:
-	TARN_SOAK=$${TIMES:-1,10} go test -run '^$$' -bench Growth -benchtime 300x -timeout 5h ./internal/store/lsm
+	TARN_SOAK=$${TIMES:-1,10} go test -run '^$$' -bench 'Growth|Searches' -benchtime 300x -timeout 5h ./internal/store/lsm
 
 # A thousand data stores of a thousand resources on one server, ten of them busy
 # (STORES, RESOURCES): memory, open files, and how fast a cold store answers.

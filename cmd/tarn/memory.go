@@ -7,7 +7,7 @@ import (
 
 // The memory of a server is one number, --memory-mib:
 //
-//	a quarter    block cache, kept columns and memtables of all open data stores:
+//	a quarter    block cache, kept columns and rows, and memtables of all open data stores:
 //	             memtables are taken off the cache
 //	the whole    the collector's limit (GOMEMLIMIT), less what the executable itself
 //	             takes: towards it, it runs more often rather than let the heap grow

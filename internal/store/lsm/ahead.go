@@ -197,6 +197,9 @@ func (q *sequencer) ingest(a *ahead) error {
 	} else if q.next.sealed < q.next.rid { // what is loose before it will be no more
 		q.next.edits += uint64(q.store.tuning.sheetRows)
 	}
+	if len(a.dead) > 0 {
+		q.next.buried++
+	}
 	q.next.rid, q.next.sealed = n, n
 	q.next.commit, q.next.last = a.number, a.now
 	q.floor.written += a.written

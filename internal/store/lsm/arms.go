@@ -74,22 +74,22 @@ func (a *arm) block(b uint32) (set, error) {
 		return set{}, err
 	}
 	if in, ok, err := seed(a.where, b, &a.scratch); err != nil || ok {
-		if err == nil {
+		if err == nil && !in.empty() {
 			in, err = a.universe.keep(b, in)
 		}
 		if err != nil {
 			return set{}, err
 		}
-		return a.filter(b, in)
+		return a.filter(b, in, a.where.(seeder).seeded)
 	}
 	at, container, ok, err := a.universe.at(b)
 	if err != nil || !ok || at != b {
 		return set{}, err
 	}
-	if err := a.scratch.load(container); err != nil {
+	if err := container.load(&a.scratch); err != nil {
 		return set{}, err
 	}
-	return a.filter(b, a.scratch)
+	return a.filter(b, a.scratch, a.where.keep)
 }
 
 // within narrows rows of any type to those of the arm; in is used up.
@@ -101,13 +101,13 @@ func (a *arm) within(b uint32, in set) (set, error) {
 	if err != nil {
 		return set{}, err
 	}
-	return a.filter(b, in)
+	return a.filter(b, in, a.where.keep)
 }
 
 // filter narrows versions of the arm's type to the current ones that meet the
-// condition. At an older moment, versions superseded since are current again;
-// that takes a look at each, so it comes last.
-func (a *arm) filter(b uint32, in set) (set, error) {
+// condition, which keep asks. At an older moment, versions superseded since are
+// current again; that takes a look at each, so it comes last.
+func (a *arm) filter(b uint32, in set, keep func(b uint32, in set) (set, error)) (set, error) {
 	if in.empty() {
 		return in, nil
 	}
@@ -117,13 +117,13 @@ func (a *arm) filter(b uint32, in set) (set, error) {
 		if err != nil {
 			return set{}, err
 		}
-		if in, err = in.narrow(dead, true); err != nil || in.empty() {
+		if in, err = dead.narrow(in, true); err != nil || in.empty() {
 			return in, err
 		}
-		return a.where.keep(b, in)
+		return keep(b, in)
 	}
 	in = in.span(0, int(min(q.w-min(q.w, q.rid(b, 0)), 1<<q.store.shift)))
-	in, err := a.where.keep(b, in)
+	in, err := keep(b, in)
 	if err != nil || in.empty() {
 		return in, err
 	}
@@ -132,13 +132,13 @@ func (a *arm) filter(b uint32, in set) (set, error) {
 
 // currentThen narrows to the rows that were not superseded yet at the moment.
 func (q *query) currentThen(b uint32, in set) (set, error) {
-	container, err := q.dead(b)
-	if err != nil || len(container) == 0 {
-		return in, err
+	superseded, err := q.dead(b)
+	if err != nil {
+		return set{}, err
 	}
 	var dead set
-	if err := dead.load(container); err != nil {
-		return set{}, err
+	if err := superseded.load(&dead); err != nil || dead.empty() {
+		return in, err
 	}
 	var failed error
 	out := in.filter(func(o uint16) bool {

@@ -170,7 +170,7 @@ func (c *checker) checkPlace(rid uint64, self plan.Hash, h *header) error {
 	if err != nil {
 		return err
 	}
-	isDead, err := containerHas(dead, c.store.ord(rid))
+	isDead, err := dead.has(c.store.ord(rid))
 	switch {
 	case !isCurrent && !inHistory && current.found && current.version > h.version:
 		c.resource(partHistory, self, "row %d: the history of its resource does not lead to it", rid)

@@ -2,6 +2,8 @@ package lsm
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -59,6 +61,8 @@ type rowwise interface {
 type seeder interface {
 	// seed uses room; ok is false when there is nothing to begin with.
 	seed(b uint32, room *set) (in set, ok bool, err error)
+	// seeded is keep for rows that seed gave, or some of them.
+	seeded(b uint32, in set) (set, error)
 }
 
 func seed(c cond, b uint32, room *set) (set, bool, error) {
@@ -69,15 +73,22 @@ func seed(c cond, b uint32, room *set) (set, bool, error) {
 }
 
 func (t *term) seed(b uint32, room *set) (set, bool, error) { //nolint:unparam // a seeder's form
-	at, container, ok, err := t.postings.at(b)
+	at, rows, ok, err := t.postings.at(b)
 	if err != nil || !ok || at != b {
 		return set{}, true, err
 	}
-	err = room.load(container)
+	err = rows.load(room)
 	return *room, true, err
 }
 
-func (l *listed) seed(b uint32, _ *set) (set, bool, error) { return l.blocks[b].clone(), true, nil }
+func (l *listed) seed(b uint32, room *set) (set, bool, error) { //nolint:unparam // a seeder's form
+	s := l.at(b)
+	if s == nil {
+		return set{}, true, nil
+	}
+	room.copy(s)
+	return *room, true, nil
+}
 
 func (a *all) seed(b uint32, room *set) (set, bool, error) {
 	if err := a.arrange(); err != nil {
@@ -85,6 +96,22 @@ func (a *all) seed(b uint32, room *set) (set, bool, error) {
 	}
 	return seed(a.parts[0], b, room)
 }
+
+// seeded: the first part was met from the start.
+func (a *all) seeded(b uint32, in set) (set, error) {
+	first, ok := a.parts[0].(seeder)
+	if !ok {
+		return a.keep(b, in)
+	}
+	in, err := first.seeded(b, in)
+	if err != nil {
+		return set{}, err
+	}
+	return a.keepFrom(1, b, in)
+}
+
+func (t *term) seeded(_ uint32, in set) (set, error)   { return in, nil }
+func (l *listed) seeded(_ uint32, in set) (set, error) { return in, nil }
 
 // many is a bound that says nothing.
 const many = math.MaxInt64 / 4
@@ -178,27 +205,69 @@ func (t *term) bound() (n int64, err error) {
 	return t.n, err
 }
 
-// listed is met by rows that were looked up beforehand.
+// listed is met by rows that were looked up beforehand. It does not change once it
+// is made, so that queries may share it.
 type listed struct {
-	blocks map[uint32]set
-	order  []uint32 // newest first
-	n      int64
+	order []uint32 // blocks, newest first
+	sets  []set    // of each block
+	n     int64
 }
 
 // list makes a listed of what was gathered.
 func list(gathered map[uint32]*gather) *listed {
-	l := &listed{blocks: make(map[uint32]set, len(gathered))}
-	for b, g := range gathered {
-		s := g.set()
-		l.blocks[b], l.n = s, l.n+int64(s.n)
-		l.order = append(l.order, b)
+	l := &listed{}
+	order := slices.Collect(maps.Keys(gathered))
+	slices.SortFunc(order, newerFirst)
+	for _, b := range order {
+		l.add(b, gathered[b].set())
 	}
-	slices.SortFunc(l.order, func(a, b uint32) int { return int(int64(b) - int64(a)) })
 	return l
 }
 
+func newerFirst(a, b uint32) int { return cmp.Compare(b, a) }
+
+// add adds the rows of a block that is older than all before.
+func (l *listed) add(b uint32, s set) {
+	l.order, l.sets, l.n = append(l.order, b), append(l.sets, s), l.n+int64(s.n)
+}
+
+// append adds the rows of older that lie in blocks before one.
+func (l *listed) append(older *listed, before uint32) {
+	if older == nil || before == 0 {
+		return
+	}
+	for i := older.find(before - 1); i < len(older.order); i++ {
+		l.add(older.order[i], older.sets[i])
+	}
+}
+
+// find gives the place of the newest block that is not newer than b.
+func (l *listed) find(b uint32) int {
+	i, _ := slices.BinarySearchFunc(l.order, b, newerFirst)
+	return i
+}
+
+// at gives the rows of a block; it is nil when there are none.
+func (l *listed) at(b uint32) *set {
+	if i := l.find(b); i < len(l.order) && l.order[i] == b {
+		return &l.sets[i]
+	}
+	return nil
+}
+
+// bytes is about what it takes in memory.
+func (l *listed) bytes() (sum int64) {
+	if l == nil {
+		return 0
+	}
+	for i := range l.sets {
+		sum += l.sets[i].bytes()
+	}
+	return sum
+}
+
 func (l *listed) next(b uint32) (uint32, bool, error) {
-	i, _ := slices.BinarySearchFunc(l.order, b, func(at, b uint32) int { return int(int64(b) - int64(at)) })
+	i := l.find(b)
 	if i == len(l.order) {
 		return 0, false, nil
 	}
@@ -206,7 +275,11 @@ func (l *listed) next(b uint32) (uint32, bool, error) {
 }
 
 func (l *listed) keep(b uint32, in set) (set, error) {
-	return in.narrowSet(l.blocks[b], false), nil
+	s := l.at(b)
+	if s == nil {
+		return set{}, nil
+	}
+	return in.narrowSet(*s, false), nil
 }
 
 // gatherAt is the gather of a block.
@@ -356,16 +429,21 @@ func (a *all) next(b uint32) (uint32, bool, error) {
 	return a.parts[0].next(b)
 }
 
-func (a *all) keep(b uint32, in set) (out set, err error) {
+func (a *all) keep(b uint32, in set) (set, error) {
 	if err := a.arrange(); err != nil {
 		return set{}, err
 	}
+	return a.keepFrom(0, b, in)
+}
+
+// keepFrom narrows to the rows that meet the parts from one on.
+func (a *all) keepFrom(first int, b uint32, in set) (_ set, err error) {
 	tests := a.tests()
 	for i, p := range a.parts {
 		if in.empty() {
 			return in, nil
 		}
-		if tests[i] != nil {
+		if i < first || tests[i] != nil {
 			continue
 		}
 		if in, err = p.keep(b, in); err != nil {
@@ -550,7 +628,7 @@ func (a *anyOf) byRow() func(rid uint64) (bool, error) {
 	}
 	return func(rid uint64) (bool, error) {
 		for _, l := range lists {
-			if rows := l.blocks[a.q.block(rid)]; rows.has(a.q.store.ord(rid)) {
+			if rows := l.at(a.q.block(rid)); rows != nil && rows.has(a.q.store.ord(rid)) {
 				return true, nil
 			}
 		}

@@ -149,6 +149,30 @@ type set struct {
 
 func (s set) empty() bool { return s.n == 0 }
 
+// bytes is about what it takes in memory.
+func (s *set) bytes() int64 {
+	if s.bits != nil {
+		return words*8 + setBytes
+	}
+	return 2*int64(cap(s.ords)) + setBytes
+}
+
+// setBytes is what a set and its place in a list take, beside its ords.
+const setBytes = 48
+
+// copy makes s hold what t does, using its room.
+func (s *set) copy(t *set) {
+	s.n = t.n
+	if t.bits == nil {
+		s.bits, s.ords = nil, append(s.ords[:0], t.ords[:t.n]...)
+		return
+	}
+	if s.bits == nil {
+		s.bits = new(bitmap)
+	}
+	*s.bits = *t.bits
+}
+
 // load decodes a container into s, using its room.
 func (s *set) load(c []byte) error {
 	n, err := countContainer(c)
@@ -367,10 +391,62 @@ func (s set) narrowSet(t set, out bool) set {
 	case s.bits == nil && t.bits == nil:
 		return s.narrowSorted(func(i int) uint16 { return t.ords[i] }, t.n, out)
 	case s.bits == nil:
-		return s.filter(t.has, out)
+		return s.narrowByBits(t.bits, out)
 	default:
 		return s.narrowByOrds(t.ords[:t.n], out)
 	}
+}
+
+// narrowByBits narrows an array by a bitmap.
+func (s set) narrowByBits(b *bitmap, out bool) set {
+	n, want := 0, uint64(1)
+	if out {
+		want = 0
+	}
+	for _, o := range s.ords[:s.n] {
+		s.ords[n] = o
+		if b[o>>6]>>(o&63)&1 == want {
+			n++
+		}
+	}
+	return set{ords: s.ords[:n], n: n}
+}
+
+// held is a container as it lies in the database, or as it is kept.
+type held struct {
+	raw []byte
+	set *set // nil: raw counts
+}
+
+func (h held) count() (int, error) {
+	if h.set != nil {
+		return h.set.n, nil
+	}
+	return countContainer(h.raw)
+}
+
+func (h held) has(o uint16) (bool, error) {
+	if h.set != nil {
+		return h.set.has(o), nil
+	}
+	return containerHas(h.raw, o)
+}
+
+// load makes s hold the container, using its room.
+func (h held) load(s *set) error {
+	if h.set != nil {
+		s.copy(h.set)
+		return nil
+	}
+	return s.load(h.raw)
+}
+
+// narrow is set.narrow by the container.
+func (h held) narrow(in set, out bool) (set, error) {
+	if h.set != nil {
+		return in.narrowSet(*h.set, out), nil
+	}
+	return in.narrow(h.raw, out)
 }
 
 // span keeps the ords from low to high, high excluded.

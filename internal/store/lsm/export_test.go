@@ -6,12 +6,14 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 2, keptFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 2, keptFrom: 2, keptRowsFrom: 2}
 }
 
 // Settle writes everything into tables and compacts them.
@@ -85,3 +87,22 @@ func (s *Store) SealAround(ctx context.Context, meanwhile func()) (changed bool,
 
 // KeptBytes is what the kept columns of all stores take.
 func (e *Engine) KeptBytes() int64 { return e.kept.bytes() }
+
+// KeptRowsBytes is what the kept rows of all stores take.
+func (e *Engine) KeptRowsBytes() int64 { return e.keptRows.bytes() }
+
+// KeepsRows reports whether rows of an index key are kept of a store.
+func (s *Store) KeepsRows(param plan.Param, value []byte) bool {
+	k := s.keptRows
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.of[s][string(indexPrefix(param, value))]
+	return e != nil && e.Value.(*keptLeaf).rows != nil
+}
+
+// Loose is how many rows may have loose facts.
+func (s *Store) Loose() uint64 {
+	snap := s.published.take()
+	defer s.published.drop(snap)
+	return snap.rid - snap.loose
+}

@@ -285,6 +285,8 @@ func (g *group) writeMeta(edit metaEdit) {
 		g.q.touchedAll()
 	case spaceFacts, spaceSheet:
 		g.q.next.loosened(0) // where it is does not matter for what happens so seldom
+	case spaceIndex, spaceDead, spaceType:
+		g.q.next.edits++
 	}
 	if edit.value == nil {
 		must(g.batch.Delete(edit.key, nil))
@@ -386,5 +388,6 @@ func (c *commitWriter) supersede(self plan.Hash, old pointer, by uint64) {
 	if !old.deleted {
 		block := uint32(old.rid >> c.q.store.shift)
 		c.dead[block] = append(c.dead[block], c.q.store.ord(old.rid))
+		c.q.next.buried++
 	}
 }

@@ -364,7 +364,7 @@ func (p *past) scanBlock(b uint32, of []*postings, typeOf []plan.Type, low, high
 			continue
 		}
 		var rows set
-		if err := rows.load(container); err != nil {
+		if err := container.load(&rows); err != nil {
 			return err
 		}
 		for _, o := range rows.all() {

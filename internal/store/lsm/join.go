@@ -104,6 +104,8 @@ func (j *join) seed(b uint32, room *set) (set, bool, error) {
 	return j.done.seed(b, room)
 }
 
+func (j *join) seeded(_ uint32, in set) (set, error) { return in, nil }
+
 // compileChain: from the other end, the self hashes of the targets are looked
 // up as values; row by row, the row's references are followed.
 func (q *query) compileChain(n plan.Chain) (cond, error) {

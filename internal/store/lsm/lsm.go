@@ -54,9 +54,9 @@ type Options struct {
 	// Log takes what an operator should know; nil is slog.Default(). Nothing
 	// that a client wrote goes there.
 	Log *slog.Logger
-	// CacheBytes is the size of what all open stores share: the block cache, and
-	// the columns that are kept (a quarter). 0 is DefaultCacheBytes. Without an
-	// open store there is none.
+	// CacheBytes is the size of what all open stores share: the block cache, the
+	// columns that are kept (a quarter) and the rows of keys that are (an eighth).
+	// 0 is DefaultCacheBytes. Without an open store there is none.
 	CacheBytes int64
 	// OpenFiles bounds the tables kept open over all stores; 0 is
 	// DefaultOpenFiles.
@@ -130,10 +130,11 @@ const fileCacheShards = 4
 
 // Engine is a store.Engine over one folder. Close it after its stores.
 type Engine struct {
-	opts   Options
-	tuning tuning
-	share  *share
-	kept   *kept
+	opts     Options
+	tuning   tuning
+	share    *share
+	kept     *kept
+	keptRows *keptRows
 
 	mu sync.Mutex // guards what follows, and the folders while they are made or dropped
 	// The caches that all stores share; nil while none is open, so that an idle
@@ -154,11 +155,12 @@ func New(opts Options) (*Engine, error) {
 		return nil, fault.New(fault.Invalid, "lsm.New", "a block has a power of two of rows, from %d to %d", minBlockRows, maxBlockRows)
 	}
 	e := &Engine{
-		opts:   o,
-		tuning: usualTuning,
-		share:  newShare(),
-		kept:   newKept(o.CacheBytes / keptShare),
-		stores: map[store.ID]*Store{},
+		opts:     o,
+		tuning:   usualTuning,
+		share:    newShare(),
+		kept:     newKept(o.CacheBytes / keptShare),
+		keptRows: newKeptRows(o.CacheBytes / keptRowsShare),
+		stores:   map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {
 		e.opts.FS = vfs.OnDiskFull(o.FS, func() { e.dropBallast(o.FS) })
@@ -286,7 +288,7 @@ func (e *Engine) release(id store.ID) {
 // keepCaches makes the caches when there are none.
 func (e *Engine) keepCaches() {
 	if e.cache == nil {
-		e.cache = pebble.NewCache(e.opts.CacheBytes - e.kept.room)
+		e.cache = pebble.NewCache(e.opts.CacheBytes - e.kept.room - e.keptRows.room)
 		e.files = pebble.NewFileCache(fileCacheShards, e.opts.OpenFiles)
 	}
 }

@@ -27,7 +27,7 @@ type query struct {
 	resolver   *pebble.Iterator
 
 	deadBlock uint32 // of deadRows
-	deadRows  []byte
+	deadRows  held
 	deadKnown bool
 
 	// as stands for the row under test where versions are asked for and a
@@ -162,15 +162,36 @@ func (q *query) self(rid uint64) (self plan.Hash, deleted bool, err error) {
 	return self, h.deleted, nil
 }
 
-// dead gives the container of superseded rows of a block, valid until it is
-// asked for another.
-func (q *query) dead(b uint32) ([]byte, error) {
+// dead gives the superseded rows of a block, valid until it is asked for another.
+func (q *query) dead(b uint32) (held, error) {
 	if q.deadKnown && q.deadBlock == b {
 		return q.deadRows, nil
 	}
-	value, _, err := get(q.r, deadKey(b))
-	q.deadBlock, q.deadRows, q.deadKnown = b, value, err == nil
-	return value, err
+	rows, err := q.readDead(b)
+	q.deadBlock, q.deadRows, q.deadKnown = b, rows, err == nil
+	return rows, err
+}
+
+// readDead keeps what it reads for as long as no row is superseded.
+func (q *query) readDead(b uint32) (held, error) {
+	key, kept := deadKey(b), q.store.keptRows
+	if q.keeps {
+		if rows, buried, _ := kept.ask(q.store, key, q.edits, 1); rows != nil && buried == q.buried {
+			return held{set: &rows.sets[0]}, nil
+		}
+	}
+	value, _, err := get(q.r, key)
+	if err != nil || !q.keeps {
+		return held{raw: value}, err
+	}
+	var superseded set
+	if err := superseded.load(value); err != nil {
+		return held{}, err
+	}
+	rows := &listed{}
+	rows.add(b, superseded)
+	kept.keep(q.store, key, q.edits, rows, q.buried)
+	return held{set: &rows.sets[0]}, nil
 }
 
 // postings walks the containers of one key prefix from the newest block to the
@@ -181,6 +202,9 @@ type postings struct {
 	it     *pebble.Iterator
 	from   uint32 // where the iterator stands is the answer from here to there
 	sought bool
+
+	asked bool    // whether the rows are kept
+	kept  *listed // nil: they are not
 }
 
 func (q *query) postings(prefix []byte) *postings {
@@ -189,14 +213,38 @@ func (q *query) postings(prefix []byte) *postings {
 
 // at gives the newest block that is not newer than b, with its container,
 // which is valid until the next call.
-func (p *postings) at(b uint32) (block uint32, container []byte, ok bool, err error) {
+func (p *postings) at(b uint32) (block uint32, container held, ok bool, err error) {
+	if err := p.q.step(); err != nil {
+		return 0, held{}, false, err
+	}
+	if err := p.ask(); err != nil {
+		return 0, held{}, false, err
+	}
+	if p.kept != nil {
+		i := p.kept.find(b)
+		if i == len(p.kept.order) {
+			return 0, held{}, false, nil
+		}
+		return p.kept.order[i], held{set: &p.kept.sets[i]}, true, nil
+	}
+	return p.read(b)
+}
+
+// ask finds out whether the rows are kept.
+func (p *postings) ask() (err error) {
+	if !p.asked {
+		p.asked = true
+		p.kept, err = p.q.keptOf(p.prefix, func(from uint32) (*listed, error) { return p.q.readPostings(p.prefix, from) })
+	}
+	return err
+}
+
+// read is at, in the database.
+func (p *postings) read(b uint32) (block uint32, container held, ok bool, err error) {
 	if p.it == nil {
 		if p.it, err = p.q.iter(p.prefix, plan.Successor(p.prefix)); err != nil {
-			return 0, nil, false, err
+			return 0, held{}, false, err
 		}
-	}
-	if err := p.q.step(); err != nil {
-		return 0, nil, false, err
 	}
 	valid := p.it.Valid()
 	switch {
@@ -209,9 +257,9 @@ func (p *postings) at(b uint32) (block uint32, container []byte, ok bool, err er
 		}
 	}
 	if !valid {
-		return 0, nil, false, p.it.Error()
+		return 0, held{}, false, p.it.Error()
 	}
-	container, err = p.it.ValueAndErr()
+	container.raw, err = p.it.ValueAndErr()
 	return keyBlock(p.it.Key()), container, err == nil, err
 }
 
@@ -230,13 +278,19 @@ func (p *postings) bound() (n int64, err error) {
 	if !ok {
 		return 0, nil
 	}
+	if err := p.ask(); err != nil {
+		return 0, err
+	}
+	if p.kept != nil {
+		return p.kept.n, nil
+	}
 	b, counted := newest, 0
 	for {
 		at, container, ok, err := p.at(b)
 		if err != nil || !ok {
 			return n, err
 		}
-		size, err := countContainer(container)
+		size, err := container.count()
 		if err != nil {
 			return 0, err
 		}
@@ -257,5 +311,5 @@ func (p *postings) keep(b uint32, in set) (set, error) {
 	if err != nil || !ok || at != b {
 		return set{}, err
 	}
-	return in.narrow(container, false)
+	return container.narrow(in, false)
 }

@@ -19,10 +19,10 @@ type reader struct {
 	live bool
 	// loose: rows before this one have no loose facts.
 	loose uint64
-	// keeps: columns may be kept of what is read, as it is published; edits is
-	// that of its state.
-	keeps bool
-	edits uint64
+	// keeps: what is read may be kept, as it is published; edits and buried are
+	// those of its state.
+	keeps         bool
+	edits, buried uint64
 }
 
 // pointer gives the version of a resource that is current at the moment.

@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -24,6 +25,7 @@ type scan struct {
 	gathered map[uint32]*gather
 	n        int64
 	probe    int     // keys that bound reads at most
+	asked    bool    // whether its rows are kept
 	done     *listed // once read to its end
 	rows     *byRow  // when rows are looked at instead
 	column   column  // for that
@@ -74,6 +76,47 @@ func (s *scan) read(limit int) error {
 	return nil
 }
 
+// ask finds out whether its rows are kept.
+func (s *scan) ask() (err error) {
+	if s.asked || s.holds != nil || s.it != nil || s.done != nil {
+		return nil
+	}
+	s.asked = true
+	key := append(binary.AppendUvarint(nil, uint64(len(s.lower))), s.lower...) // no key of the index begins so
+	s.done, err = s.q.keptOf(append(key, s.upper...), s.readKept)
+	return err
+}
+
+// readKept reads the rows in blocks from one on; nil: they have too many keys.
+func (s *scan) readKept(from uint32) (*listed, error) {
+	it, err := s.q.iter(s.lower, s.upper)
+	if err != nil {
+		return nil, err
+	}
+	gathered := map[uint32]*gather{}
+	for ok, n := it.First(), 0; ok; n++ {
+		if n == s.q.store.tuning.scanProbe {
+			return nil, s.q.dropIter(it)
+		}
+		if err := s.q.look(1); err != nil {
+			return nil, err
+		}
+		if b := keyBlock(it.Key()); b < from { // and so are all of this value that come
+			ok = it.NextPrefix()
+			continue
+		} else if container, err := it.ValueAndErr(); err != nil {
+			return nil, err
+		} else if err := gatherAt(gathered, b).merge(container); err != nil {
+			return nil, err
+		}
+		ok = it.Next()
+	}
+	if err := it.Error(); err != nil {
+		return nil, err
+	}
+	return list(gathered), s.q.dropIter(it)
+}
+
 // readKey takes the key that the iterator stands on, and goes on.
 func (s *scan) readKey() error {
 	key := s.it.Key()
@@ -108,6 +151,9 @@ func (s *scan) readKey() error {
 
 // bound is exact for small ranges, and says nothing for others.
 func (s *scan) bound() (int64, error) {
+	if err := s.ask(); err != nil {
+		return 0, err
+	}
 	if s.done == nil && s.it == nil && s.rows == nil {
 		if err := s.read(s.probe); err != nil {
 			return 0, err
@@ -263,8 +309,8 @@ func (s *scan) byRow() func(rid uint64) (bool, error) {
 }
 
 func (s *scan) load() error {
-	if s.done != nil {
-		return nil
+	if err := s.ask(); err != nil || s.done != nil {
+		return err
 	}
 	return s.read(0)
 }
@@ -298,3 +344,5 @@ func (s *scan) seed(b uint32, room *set) (set, bool, error) {
 	}
 	return s.done.seed(b, room)
 }
+
+func (s *scan) seeded(_ uint32, in set) (set, error) { return in, nil }

@@ -190,8 +190,8 @@ func (t *top) places() []place {
 // best looks at every match's sort keys.
 func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) {
 	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
-	for _, b := range hits.order {
-		for _, o := range hits.blocks[b].all() {
+	for i, b := range hits.order {
+		for _, o := range hits.sets[i].all() {
 			at, err := r.place(q.rid(b, o))
 			if err != nil {
 				return nil, err

@@ -36,6 +36,7 @@ type Store struct {
 	tables      sstable.ReaderOptions // how a table is read without the database
 	kept        *kept                 // columns, of all stores
 	selves      keptSelves
+	keptRows    *keptRows // of all stores
 	compactions *member
 	free        func() // tells the engine that the store is closed
 
@@ -76,7 +77,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, kept: e.kept, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, kept: e.kept, keptRows: e.keptRows, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
 	if len(c.MACKey) == 0 {
@@ -205,7 +206,8 @@ type state struct {
 	last   int64  // Updated of the newest commit, milliseconds since 1970
 	loose  uint64 // rows before this one have no loose facts
 	sealed uint64 // the row behind the last sheet
-	edits  uint64 // how often facts of rows that were there changed, since open
+	edits  uint64 // how often facts or containers of rows that were there changed, since open
+	buried uint64 // how often rows were superseded, since open
 }
 
 // loosened notes that a row has loose facts now, other ones than before.
@@ -277,6 +279,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	s.published.closeAll()
 	s.kept.forget(s)
+	s.keptRows.forget(s)
 	err := s.closeDatabase()
 	s.free()
 	return fault.Wrap(fault.Internal, "lsm.Close", err)
@@ -300,6 +303,7 @@ type snapshot struct {
 // publish makes what is applied now, which is a state, what readers see.
 func (s *Store) publish(at state) {
 	s.kept.publish(s, at.edits)
+	s.keptRows.publish(s, at.edits)
 	s.published.publish(s.db, at)
 }
 

@@ -40,6 +40,8 @@ type tuning struct {
 	// takes about the time of as many.
 	keptShift uint
 	keptFrom  uint32
+	// keptRowsFrom is how often a key or range is asked for before its rows are kept.
+	keptRowsFrom int
 }
 
 func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, cutSpare: t.cutSpare} }
@@ -48,5 +50,5 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
-	keptShift: 10, keptFrom: 256,
+	keptShift: 10, keptFrom: 256, keptRowsFrom: 3,
 }

@@ -125,11 +125,11 @@ func (r *ranker) takePosting(prefix, value []byte, hits *listed, t *top) error {
 	q, alone := r.q, len(r.sorts) == 1
 	posting := q.postings(prefix)
 	taken := 0
-	for _, b := range hits.order {
+	for i, b := range hits.order {
 		if alone && taken > t.limit {
 			break // the rest of this value comes behind the page
 		}
-		rows, err := posting.keep(b, hits.blocks[b].clone())
+		rows, err := posting.keep(b, hits.sets[i].clone())
 		if err != nil {
 			return err
 		}
@@ -154,8 +154,8 @@ func (r *ranker) takePosting(prefix, value []byte, hits *listed, t *top) error {
 
 // withMissing adds the hits without a value of the first sort key.
 func (r *ranker) withMissing(hits *listed, t *top) ([]place, error) {
-	for _, b := range hits.order {
-		for _, o := range hits.blocks[b].all() {
+	for i, b := range hits.order {
+		for _, o := range hits.sets[i].all() {
 			at, err := r.place(r.q.rid(b, o))
 			if err != nil {
 				return nil, err
