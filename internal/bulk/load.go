@@ -59,6 +59,11 @@ type Loader struct {
 const (
 	MaxLine = 164 << 20
 	batch   = 500
+
+	// readerSize is the reader's buffer, which most lines fit in; keptRoom bounds the
+	// room that is kept for those that do not.
+	readerSize = 256 << 10
+	keptRoom   = 4 << 20
 )
 
 // Tag marks versions that came by bulk load (see interaction's tags). Persisted.
@@ -114,7 +119,7 @@ func (l *Loader) stream(ctx context.Context, importer store.Importer, s Stream, 
 		return fault.Wrap(fault.Internal, "bulk.stream", err)
 	}
 	defer in.Close()
-	lines := bufio.NewReaderSize(in, 256<<10)
+	lines := bufio.NewReaderSize(in, readerSize)
 	at := &place{stream: s.Name}
 	if err := at.skip(lines, cursorLine(part.Cursor())); err != nil {
 		return err
@@ -144,6 +149,7 @@ func cursorLine(cursor []byte) int64 {
 type place struct {
 	stream string
 	line   int64
+	room   []byte // for a line that does not lie in one piece in the reader
 }
 
 func (at *place) skip(lines *bufio.Reader, n int64) error {
@@ -155,12 +161,19 @@ func (at *place) skip(lines *bufio.Reader, n int64) error {
 	return nil
 }
 
-// next reads a line; io.EOF behind the last. The line is the caller's.
+// next reads a line, valid until the next call; io.EOF behind the last.
 func (at *place) next(lines *bufio.Reader) ([]byte, error) {
-	var line []byte
+	line, err := lines.ReadSlice('\n')
+	if err == nil {
+		at.line++
+		return bytes.TrimSpace(line), nil
+	}
+	if cap(at.room) > keptRoom {
+		at.room = nil
+	}
+	at.room = append(at.room[:0], line...)
 	for {
-		piece, err := lines.ReadSlice('\n')
-		line = append(line, piece...)
+		line = at.room
 		switch {
 		case len(line) > MaxLine:
 			return nil, at.bad(fault.TooLarge, fmt.Errorf("the line is longer than %d bytes", MaxLine))
@@ -172,6 +185,8 @@ func (at *place) next(lines *bufio.Reader) ([]byte, error) {
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, fault.Wrap(fault.Internal, "bulk.next", err)
 		}
+		line, err = lines.ReadSlice('\n')
+		at.room = append(at.room, line...)
 	}
 }
 

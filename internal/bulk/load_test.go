@@ -12,6 +12,7 @@ import (
 
 	"github.com/tarn-fhir/tarn/internal/bulk"
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/searchparam"
@@ -88,6 +89,34 @@ func TestLoadKeepsEveryLine(t *testing.T) {
 	}
 	if found := versions(t, s); len(found) != 1237 || found["p1234"] != 1 || found["q3"] != 1 {
 		t.Errorf("%d patients, last %d and %d", len(found), found["p1234"], found["q3"])
+	}
+}
+
+// Lines that are longer than what is read at once keep what they say, and so do those
+// around them.
+func TestLoadKeepsLongLines(t *testing.T) {
+	s := open(t)
+	var lines strings.Builder
+	texts := map[string]string{}
+	for i, length := range []int{3, 600_000, 10, 5_000_000, 300_000, 7, 300_000} {
+		id := fmt.Sprintf("p%d", i)
+		texts[id] = strings.Repeat(string(rune('a'+i)), length)
+		fmt.Fprintf(&lines, `{"resourceType":"Patient","id":"%s","language":"%s"}`+"\n", id, texts[id])
+	}
+	if err := loader(s).Load(context.Background(), "long", []bulk.Stream{text("a", lines.String())}); err != nil {
+		t.Fatal(err)
+	}
+	view, err := s.View(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	patient, _ := searchparam.NewRegistry().Type("Patient")
+	for id, want := range texts {
+		rec, err := view.Get(context.Background(), plan.Key{Type: patient, ID: id})
+		if got := string(fhir.StoredJSON(rec.Body)); err != nil || got != `{"resourceType":"Patient","language":"`+want+`"}` {
+			t.Errorf("%s is kept in %d bytes, %v", id, len(got), err)
+		}
 	}
 }
 

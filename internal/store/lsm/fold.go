@@ -256,11 +256,12 @@ func unfoldedSize(folded []byte) (total int, err error) {
 
 func badFold() error { return corrupt("a folded body has a wrong form") }
 
+const hexDigits = "0123456789abcdef"
+
 // hexPairs are the two digits of each byte.
 var hexPairs = func() (pairs [256][2]byte) {
-	const digits = "0123456789abcdef"
 	for b := range pairs {
-		pairs[b] = [2]byte{digits[b>>4], digits[b&15]}
+		pairs[b] = [2]byte{hexDigits[b>>4], hexDigits[b&15]}
 	}
 	return pairs
 }()

@@ -191,6 +191,7 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 		if err := p.commit(ctx); err != nil {
 			return err
 		}
+		p.piece.reset()
 	}
 	for i := range ops {
 		p.piece.add(p.of.store, &ops[i])
@@ -219,10 +220,15 @@ func (p *part) Flush(ctx context.Context) error {
 	if !p.added {
 		return nil
 	}
-	return p.commit(ctx)
+	if err := p.commit(ctx); err != nil {
+		return err
+	}
+	p.piece = newPiece() // there may be no more: what it took is let go of
+	return nil
 }
 
-// commit makes what was added one commit, with its cursor.
+// commit makes what was added one commit, with its cursor. The piece is not empty
+// behind it, and nothing refers to it any more.
 func (p *part) commit(ctx context.Context) error {
 	r := &request{imports: true, meta: []metaEdit{{key: p.key, value: keptCursor(p.cursor)}}}
 	if len(p.piece.changes) < p.of.store.tuning.ingestFrom {
@@ -245,6 +251,6 @@ func (p *part) commit(ctx context.Context) error {
 	p.known.Lock()
 	p.durable = p.cursor
 	p.known.Unlock()
-	p.piece, p.cursor, p.added = newPiece(), nil, false
+	p.cursor, p.added = nil, false
 	return nil
 }

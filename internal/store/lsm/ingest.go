@@ -278,7 +278,7 @@ func (b *ingestion) writePointers(t *table) error {
 func (b *ingestion) writeIndex(t *table) error {
 	w, p := containers{ingestion: b, table: t}, b.piece
 	for _, k := range p.sorted {
-		w.add(p.keys[k], p.rows[p.from[k]:p.from[k+1]])
+		w.add(p.keys.key(k), p.rows[p.from[k]:p.from[k+1]])
 	}
 	b.writeDead(t)
 	b.writeSuccessors(t)
@@ -293,7 +293,7 @@ func (b *ingestion) writeIndex(t *table) error {
 	}
 	slices.Sort(types)
 	for _, typ := range types {
-		w.add(string(typePrefix(typ, kindPut)), byType[typ])
+		w.add(typePrefix(typ, kindPut), byType[typ])
 	}
 	return nil
 }
@@ -333,7 +333,7 @@ type containers struct {
 
 // add writes the containers of one key, for ascending rows of the piece, the
 // newest block first.
-func (w *containers) add(prefix string, rows []uint32) {
+func (w *containers) add(prefix []byte, rows []uint32) {
 	for end := len(rows); end > 0; {
 		block := uint32((w.first + uint64(rows[end-1])) >> w.store.shift)
 		begin := end

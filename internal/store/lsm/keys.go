@@ -75,38 +75,39 @@ const (
 )
 
 func appendEscaped(dst, value []byte) []byte {
-	for _, b := range value {
-		switch b {
-		case 0:
-			dst = append(dst, escape, escapeZero)
-		case escape:
-			dst = append(dst, escape, escapeOne)
-		default:
-			dst = append(dst, b)
+	kept := 0 // what stands before is in dst
+	for i, b := range value {
+		if b > escape {
+			continue
 		}
+		as := byte(escapeOne)
+		if b == 0 {
+			as = escapeZero
+		}
+		dst = append(append(dst, value[kept:i]...), escape, as)
+		kept = i + 1
 	}
-	return dst
+	return append(dst, value[kept:]...)
 }
 
 // unescape appends what escaped stands for to dst.
 func unescape(dst, escaped []byte) ([]byte, error) {
-	for i := 0; i < len(escaped); i++ {
-		b := escaped[i]
-		if b != escape {
-			dst = append(dst, b)
-			continue
+	for {
+		at := bytes.IndexByte(escaped, escape)
+		if at < 0 {
+			return append(dst, escaped...), nil
 		}
-		i++
+		dst, escaped = append(dst, escaped[:at]...), escaped[at+1:]
 		switch {
-		case i < len(escaped) && escaped[i] == escapeZero:
+		case len(escaped) > 0 && escaped[0] == escapeZero:
 			dst = append(dst, 0)
-		case i < len(escaped) && escaped[i] == escapeOne:
+		case len(escaped) > 0 && escaped[0] == escapeOne:
 			dst = append(dst, escape)
 		default:
 			return nil, corrupt("an index key's value is not escaped as it must be")
 		}
+		escaped = escaped[1:]
 	}
-	return dst, nil
 }
 
 func corrupt(what string) error {

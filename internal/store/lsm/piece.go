@@ -1,6 +1,7 @@
 package lsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -12,7 +13,7 @@ import (
 // ready as far as it can be without row numbers.
 //
 //	changes          one a put, in order; their prefixes are nil
-//	keys[k]          an index key without its block; numbers holds k by key
+//	keys             index keys without their block, each with a number k
 //	refs             the k of every entry, put after put
 //	ends[i]          where the refs of put i end
 //
@@ -20,8 +21,7 @@ import (
 // adds is a number.
 type piece struct {
 	changes []change
-	keys    []string
-	numbers map[string]uint32
+	keys    keyTable
 	refs    []uint32
 	ends    []uint32
 	bytes   int // of bodies and facts
@@ -37,7 +37,15 @@ type piece struct {
 	scratch []byte // of a body being packed, or of a key
 }
 
-func newPiece() *piece { return &piece{numbers: map[string]uint32{}} }
+func newPiece() *piece { return &piece{keys: newKeyTable()} }
+
+// reset empties the piece for what comes behind it, and keeps its memory.
+func (p *piece) reset() {
+	clear(p.changes)
+	p.changes, p.refs, p.ends, p.bytes = p.changes[:0], p.refs[:0], p.ends[:0], 0
+	p.keys.reset()
+	p.arena.reset()
+}
 
 // add makes a put ready. It keeps nothing of op but strings.
 func (p *piece) add(s *Store, op *store.Op) {
@@ -57,13 +65,7 @@ func (p *piece) add(s *Store, op *store.Op) {
 // number gives the number of an entry's key.
 func (p *piece) number(e plan.Entry) uint32 {
 	p.scratch = append(appendEscaped(paramPrefix(p.scratch[:0], e.Param), e.Value), terminator)
-	if n, known := p.numbers[string(p.scratch)]; known {
-		return n
-	}
-	n := uint32(len(p.keys))
-	key := string(p.scratch)
-	p.keys, p.numbers[key] = append(p.keys, key), n
-	return n
+	return p.keys.number(p.scratch)
 }
 
 // pieceSheet is the sheet of some puts.
@@ -75,9 +77,9 @@ type pieceSheet struct {
 // order sorts what tables will be written in the order of, and writes sheets, once
 // everything was added.
 func (p *piece) order(t *tuning) error {
-	p.selves = make([]selfRow, len(p.changes))
+	p.selves = slices.Grow(p.selves[:0], len(p.changes))
 	for i := range p.changes {
-		p.selves[i] = selfRow{p.changes[i].self, i}
+		p.selves = append(p.selves, selfRow{p.changes[i].self, i})
 	}
 	slices.SortFunc(p.selves, func(x, y selfRow) int {
 		if c := compareHashes(x.self, y.self); c != 0 {
@@ -93,12 +95,13 @@ func (p *piece) order(t *tuning) error {
 func (p *piece) writeSheets(t *tuning) error {
 	w, s := t.sheets(), newSheeter(p, t.sheetRows)
 	p.sheets = p.sheets[:0]
+	var e sheetEncoder
 	for {
 		end, in, err := s.next()
 		if err != nil || end == 0 {
 			return err
 		}
-		p.sheets = append(p.sheets, pieceSheet{end, w.encode(in)})
+		p.sheets = append(p.sheets, pieceSheet{end, e.encode(w, in)})
 	}
 }
 
@@ -113,8 +116,8 @@ func (p *piece) withPrefixes() ([]change, error) {
 		c.prefixes = make([]string, 0, end-begin)
 		entries := make([]plan.Entry, 0, end-begin)
 		for _, k := range p.refs[begin:end] {
-			c.prefixes = append(c.prefixes, p.keys[k])
-			e, err := p.entry(k)
+			c.prefixes = append(c.prefixes, string(p.keys.key(k)))
+			e, _, err := p.entry(nil, k)
 			if err != nil {
 				return nil, err
 			}
@@ -125,15 +128,22 @@ func (p *piece) withPrefixes() ([]change, error) {
 	return p.changes, nil
 }
 
-// entry gives the entry of a key.
-func (p *piece) entry(k uint32) (plan.Entry, error) {
-	key := p.keys[k]
-	value, err := unescape(nil, []byte(key[1+paramSize:len(key)-1]))
-	return plan.Entry{Param: plan.Param(binary.BigEndian.Uint32([]byte(key[1:]))), Value: value}, err
+// entry gives the entry of a key. Its value is appended to room, which is given
+// back longer.
+func (p *piece) entry(room []byte, k uint32) (plan.Entry, []byte, error) {
+	key, begin := p.keys.key(k), len(room)
+	room, err := unescape(room, key[1+paramSize:len(key)-1])
+	if err != nil {
+		return plan.Entry{}, nil, err
+	}
+	return plan.Entry{Param: keyParam(key), Value: room[begin:len(room):len(room)]}, room, nil
 }
 
+// keyParam is the param of an index key.
+func keyParam(key []byte) plan.Param { return plan.Param(binary.BigEndian.Uint32(key[1:])) }
+
 func newSheeter(p *piece, most int) *sheeter {
-	s := &sheeter{piece: p, most: most, rank: make([]uint32, len(p.keys)), number: make([]uint32, len(p.keys))}
+	s := &sheeter{piece: p, most: most, rank: make([]uint32, p.keys.len()), number: make([]uint32, p.keys.len())}
 	for rank, k := range p.sorted {
 		s.rank[k] = uint32(rank)
 	}
@@ -148,6 +158,7 @@ type sheeter struct {
 	rank   []uint32 // key → place in sorted
 	number []uint32 // rank → 1 + number in the sheet under way, 0: it does not have it
 	ranks  []uint32 // of the sheet's keys
+	values []byte   // of the sheet's keys
 	in     rowsOfSheet
 }
 
@@ -171,13 +182,14 @@ func (s *sheeter) next() (end int, in *rowsOfSheet, err error) {
 	}
 	slices.Sort(s.ranks)
 	s.in.keys, s.in.refs, s.in.ends = s.in.keys[:0], s.in.refs[:0], s.in.ends[:0]
+	s.values = s.values[:0]
 	for i, r := range s.ranks {
 		s.number[r] = uint32(i) + 1
-		e, err := s.entry(s.sorted[r])
+		e, values, err := s.entry(s.values, s.sorted[r])
 		if err != nil {
 			return 0, nil, err
 		}
-		s.in.keys = append(s.in.keys, e)
+		s.in.keys, s.values = append(s.in.keys, e), values
 	}
 	for _, k := range refs { // the entries of each put are in order already
 		s.in.refs = append(s.in.refs, s.number[s.rank[k]]-1)
@@ -206,16 +218,17 @@ func (p *piece) sortedKeys() []uint32 {
 		n    uint32
 	}
 	byParam := map[plan.Param][]item{}
-	for n, key := range p.keys {
-		param := plan.Param(binary.BigEndian.Uint32([]byte(key[1:])))
-		byParam[param] = append(byParam[param], item{keyHead(key), uint32(n)})
+	for n := range uint32(p.keys.len()) {
+		key := p.keys.key(n)
+		param := keyParam(key)
+		byParam[param] = append(byParam[param], item{keyHead(key), n})
 	}
 	params := make([]plan.Param, 0, len(byParam))
 	for param := range byParam {
 		params = append(params, param)
 	}
 	slices.Sort(params)
-	sorted := make([]uint32, 0, len(p.keys))
+	sorted := slices.Grow(p.sorted[:0], p.keys.len())
 	for _, param := range params {
 		slices.SortFunc(byParam[param], func(a, b item) int {
 			switch {
@@ -224,7 +237,7 @@ func (p *piece) sortedKeys() []uint32 {
 			case a.head > b.head:
 				return 1
 			}
-			return compareStrings(p.keys[a.n], p.keys[b.n])
+			return bytes.Compare(p.keys.key(a.n), p.keys.key(b.n))
 		})
 		for _, it := range byParam[param] {
 			sorted = append(sorted, it.n)
@@ -233,19 +246,9 @@ func (p *piece) sortedKeys() []uint32 {
 	return sorted
 }
 
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // keyHead is the first eight bytes of an index key behind its param, as a number
 // that sorts as they do.
-func keyHead(key string) uint64 {
+func keyHead(key []byte) uint64 {
 	var head [8]byte
 	copy(head[:], key[1+paramSize:])
 	return binary.BigEndian.Uint64(head[:])
@@ -253,14 +256,15 @@ func keyHead(key string) uint64 {
 
 // rowsByKey lists the puts that have each key.
 func (p *piece) rowsByKey() (from, rows []uint32) {
-	from = make([]uint32, len(p.keys)+1)
+	from = slices.Grow(p.from[:0], p.keys.len()+1)[:p.keys.len()+1]
+	clear(from)
 	for _, k := range p.refs {
 		from[k+1]++
 	}
-	for k := range p.keys {
+	for k := range p.keys.len() {
 		from[k+1] += from[k]
 	}
-	rows, next, begin := make([]uint32, len(p.refs)), slices.Clone(from), uint32(0)
+	rows, next, begin := slices.Grow(p.rows[:0], len(p.refs))[:len(p.refs)], slices.Clone(from), uint32(0)
 	for i, end := range p.ends {
 		for _, k := range p.refs[begin:end] {
 			rows[next[k]] = uint32(i)
@@ -273,7 +277,23 @@ func (p *piece) rowsByKey() (from, rows []uint32) {
 
 // arena keeps many small slices in few large ones, which cost the garbage
 // collector nothing.
-type arena struct{ room []byte }
+type arena struct {
+	room   []byte   // what is left of the last piece
+	pieces [][]byte // all that are there; of those behind used nothing is kept
+	used   int
+}
+
+// reset empties the arena and keeps its pieces.
+func (a *arena) reset() { a.room, a.used = nil, 0 }
+
+// next goes on to another piece.
+func (a *arena) next() {
+	if a.used == len(a.pieces) {
+		a.pieces = append(a.pieces, make([]byte, arenaPiece))
+	}
+	a.room = a.pieces[a.used]
+	a.used++
+}
 
 // arenaPiece is the size of the large slices, in bytes.
 const arenaPiece = 1 << 20
@@ -284,7 +304,7 @@ func (a *arena) keep(b []byte) []byte {
 		if len(b) > arenaPiece/4 {
 			return slices.Clone(b)
 		}
-		a.room = make([]byte, arenaPiece)
+		a.next()
 	}
 	n := copy(a.room, b)
 	kept := a.room[:n:n]

@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"strings"
 	"time"
 
@@ -95,25 +94,31 @@ func parseUUID[T string | []byte](id T) (raw [16]byte, ok bool) {
 	if len(id) != uuidTextLen {
 		return raw, false
 	}
-	var text [32]byte
-	n := 0
-	for i := range len(id) {
-		c := id[i]
-		if i == uuidDashes[0] || i == uuidDashes[1] || i == uuidDashes[2] || i == uuidDashes[3] {
-			if c != '-' {
-				return raw, false
-			}
-			continue
-		}
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+	for _, at := range uuidDashes {
+		if id[at] != '-' {
 			return raw, false
 		}
-		text[n] = c
-		n++
 	}
-	_, err := hex.Decode(raw[:], text[:])
-	return raw, err == nil
+	bad := byte(0)
+	for i, at := range uuidPlaces {
+		high, low := hexValues[id[at]], hexValues[id[at+1]]
+		raw[i], bad = high<<4|low, bad|high|low
+	}
+	return raw, bad&notHex == 0
 }
+
+// hexValues are the values of digits, and notHex for all other bytes.
+var hexValues = func() (values [256]byte) {
+	for c := range values {
+		values[c] = notHex
+	}
+	for v, c := range []byte(hexDigits) {
+		values[c] = byte(v)
+	}
+	return values
+}()
+
+const notHex = 0x80
 
 func formatUUID(raw []byte) string {
 	var text [uuidTextLen]byte

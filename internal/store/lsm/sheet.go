@@ -3,6 +3,7 @@ package lsm
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -282,13 +283,21 @@ type rowsOfSheet struct {
 }
 
 // encode writes the sheet of rows.
-func (w sheetWriter) encode(in *rowsOfSheet) []byte {
-	e := sheetEncoder{in: in, shapes: map[string]int{}}
+func (w sheetWriter) encode(in *rowsOfSheet) []byte { return new(sheetEncoder).encode(w, in) }
+
+// encode writes the sheet of rows; the encoder may be used again.
+func (e *sheetEncoder) encode(w sheetWriter, in *rowsOfSheet) []byte {
+	e.begin(in)
 	e.findParams()
 	e.addRows()
 	e.addValues(w)
+	parts := [...][]byte{e.rows, e.marks, e.shapeTable, e.fields, e.restarts, e.shared, e.sizes, e.refs, e.values}
+	size := sheetHeader + paramEntry*len(e.params)
+	for _, part := range parts {
+		size += len(part)
+	}
 	le := binary.LittleEndian
-	dst := []byte{sheetForm}
+	dst := append(make([]byte, 0, size), sheetForm)
 	dst = le.AppendUint16(dst, uint16(len(in.ends)))
 	dst = le.AppendUint16(dst, uint16(len(e.shapes)))
 	dst = le.AppendUint32(dst, uint32(len(e.params)))
@@ -299,7 +308,7 @@ func (w sheetWriter) encode(in *rowsOfSheet) []byte {
 		dst = le.AppendUint32(dst, uint32(p.param))
 		dst = le.AppendUint32(dst, uint32(p.first))
 	}
-	for _, part := range [...][]byte{e.rows, e.marks, e.shapeTable, e.fields, e.restarts, e.shared, e.sizes, e.refs, e.values} {
+	for _, part := range parts {
 		dst = append(dst, part...)
 	}
 	return dst
@@ -322,8 +331,20 @@ type sheetParam struct {
 	uses       int // by rows
 }
 
+// begin makes the encoder ready for a sheet, in the memory of the one before.
+func (e *sheetEncoder) begin(in *rowsOfSheet) {
+	e.in, e.params = in, e.params[:0]
+	if e.shapes == nil {
+		e.shapes = map[string]int{}
+	}
+	clear(e.shapes)
+	for _, part := range [...]*[]byte{&e.rows, &e.marks, &e.shapeTable, &e.fields, &e.restarts, &e.shared, &e.sizes, &e.refs, &e.values} {
+		*part = (*part)[:0]
+	}
+}
+
 func (e *sheetEncoder) findParams() {
-	e.of = make([]int, len(e.in.keys))
+	e.of = slices.Grow(e.of[:0], len(e.in.keys))[:len(e.in.keys)]
 	for k, key := range e.in.keys {
 		if k == 0 || e.in.keys[k-1].Param != key.Param {
 			e.params = append(e.params, sheetParam{param: key.Param, first: k})
