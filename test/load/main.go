@@ -6,6 +6,7 @@
 //	go run ./test/load -url U -credentials F    measures a running one
 //	go run ./test/load -against BASE            … and another FHIR server beside it
 //	go run ./test/load -only 'read|one token'   … these lines alone
+//	go run ./test/load -clients 64              … with so many clients alone
 //	go run ./test/load -times 10                … with ten times the patients
 //	go run ./test/load -bench                   … prints Go's benchmark format, for benchstat
 //
@@ -52,6 +53,7 @@ type options struct {
 	each        time.Duration
 	rounds      int
 	only        *regexp.Regexp
+	clients     int
 	benchstat   bool
 	gzip        bool
 	times       int
@@ -83,6 +85,7 @@ func parse() options {
 		o.only, err = regexp.Compile(text)
 		return err
 	})
+	flag.IntVar(&o.clients, "clients", 0, "measure only the lines with so many clients; 0 is all")
 	flag.BoolVar(&o.benchstat, "bench", false, "print every round in the format of Go's benchmarks")
 	flag.BoolVar(&o.gzip, "gzip", false, "ask for compressed answers")
 	flag.IntVar(&o.times, "times", 1, "how often the patients are there, with other ids each time: more than once, they are imported")

@@ -36,7 +36,10 @@ type bench struct {
 // run measures everything.
 func (b *bench) run(ctx context.Context) error {
 	for _, kind := range operations {
-		if b.only.MatchString(kind.name) {
+		if b.clients > 0 {
+			kind.clients = slices.DeleteFunc(slices.Clone(kind.clients), func(n int) bool { return n != b.clients })
+		}
+		if b.only.MatchString(kind.name) && len(kind.clients) > 0 {
 			b.chosen = append(b.chosen, kind)
 		}
 	}
@@ -98,7 +101,7 @@ func (b *bench) nullLines(ctx context.Context) error {
 	w := &world{patients: []string{"1"}}
 	for _, kind := range nullOperations {
 		for _, clients := range kind.clients {
-			if !slices.ContainsFunc(b.chosen, func(o operation) bool { return o.name == kind.name }) {
+			if !slices.ContainsFunc(b.chosen, func(o operation) bool { return o.name == kind.name && slices.Contains(o.clients, clients) }) {
 				continue
 			}
 			if err := b.line(ctx, kind, w, clients, t); err != nil {

@@ -21,6 +21,26 @@ func (s *Store) Settle(ctx context.Context) error {
 	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true))
 }
 
+// Table is one table: its level and the keyspaces of its first and last key.
+type Table struct {
+	Level       int
+	First, Last byte
+}
+
+// Tables lists all tables, after what is in memory was written into some.
+func (s *Store) Tables() (all []Table, err error) {
+	if err := s.db.Flush(); err != nil {
+		return nil, err
+	}
+	levels, err := s.db.SSTables()
+	for level, tables := range levels {
+		for _, t := range tables {
+			all = append(all, Table{level, t.Smallest.UserKey[0], t.Largest.UserKey[0]})
+		}
+	}
+	return all, err
+}
+
 // SpaceBytes tells for each keyspace how many bytes a resource takes in tables.
 func (s *Store) SpaceBytes(resources int) map[string]uint64 {
 	sizes := map[string]uint64{}

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
@@ -180,7 +181,8 @@ func (b *ingestion) remove(paths []string) (err error) {
 }
 
 // The levels whose options tables are written with. Rows and sheets come to rest
-// where they are put, at the bottom; the others are soon compacted.
+// where they are put, at the bottom; the others are soon compacted, and packed
+// lightly until then.
 const (
 	bottomLevel = 6
 	topLevel    = 0
@@ -202,9 +204,13 @@ func (b *ingestion) writerOptions(which int) sstable.WriterOptions {
 	}
 	o := b.opts.MakeWriterOptions(level, b.store.db.TableFormat())
 	o.WritingToLowestLevel = false // which the place of a table decides later
+	compression := block.FastestCompression
 	if level == bottomLevel {
-		o.Compression = loadCompression()
+		compression = loadCompression()
 		o.FilterPolicy = nil // who asks for a row knows that it is there
+	}
+	if o.Compression != block.NoCompression {
+		o.Compression = compression
 	}
 	return o
 }

@@ -70,6 +70,37 @@ const (
 	bloomBits       = 10 // one false positive in a hundred
 )
 
+// When compactions begin. Index keys and pointers lie anywhere among those that are
+// there, so that a compaction of the newest tables writes all of the next level
+// again: what it costs is the size of that level over what comes down at once. With
+// one flush each into a bottom of 15 MB, that was a third of a server under creates.
+const (
+	// restingSublevels is Pebble's threshold of level 0, which it reaches with half
+	// as many sublevels: two flushes go down together.
+	restingSublevels = 4
+	// baseBytes is the most that the level below level 0 holds: beyond it, parts of
+	// it go down to the next.
+	baseBytes = 8 << 20
+)
+
+// spans are where tables end though there is room: what grows in its own way stays
+// apart, as the tables of an import do (ingest.go). Rows and sheets, which come at
+// the end of their keyspaces, would else lie in one table with index keys, be
+// written again with them, and keep an import's tables from the bottom.
+//
+//	rows 01 · pointers and index 02 to 08 · loose facts 09 · sheets 0a · meta 0f
+var spans = [...]byte{spacePointer, spaceFacts, spaceSheet, spaceSheet + 1}
+
+// oneSpan is Pebble's SpanPolicyFunc.
+func oneSpan(start []byte) (pebble.SpanPolicy, []byte, error) {
+	for i, end := range spans {
+		if len(start) == 0 || start[0] < end {
+			return pebble.SpanPolicy{}, spans[i : i+1], nil
+		}
+	}
+	return pebble.SpanPolicy{}, nil, nil
+}
+
 func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c constants) (*Store, error) {
 	q := &quarantine{dir: dir}
 	if err := q.admit(); err != nil {
@@ -146,7 +177,8 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		// tables there without being held up itself, and faster than compactions
 		// take them away: at twenty, commits beside it stood still for 50 to 90 ms.
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       restingSublevels,
+		LBaseMaxBytes:               baseBytes,
 		L0StopWritesThreshold:       40,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, runtime.GOMAXPROCS(0)/2) },
 		MaxManifestFileSize:         4 << 20,
@@ -163,16 +195,17 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
 	o.Levels[bottomLevel].BlockSize = restBlockBytes
+	o.Experimental.SpanPolicyFunc = oneSpan
 	o.EnsureDefaults() // tables are written with these options too
 	return o
 }
 
-// compressionSettings are Pebble's, and at the bottom Zstandard of level 3 for
-// every block: what rests there is kept for years. Pebble would fall back to a
-// weaker code where Zstandard saves less than a tenth more; packed bodies are
-// often just that.
+// compressionSettings are Zstandard of level 3 at the bottom, for every block: what
+// rests there is kept for years. Above it, Zstandard of level 1, as tables of rows
+// are moved to the bottom as they are. Pebble would fall back to a weaker code where
+// Zstandard saves less than a tenth more; packed bodies are often just that.
 func compressionSettings() pebble.DBCompressionSettings {
-	settings := pebble.DBCompressionGood
+	settings := pebble.UniformDBCompressionSettings(loadCompression())
 	settings.Name, settings.Levels[bottomLevel] = "Tarn", unyielding(block.GoodCompression)
 	return settings
 }
