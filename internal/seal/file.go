@@ -17,10 +17,10 @@ type content struct{ base vfs.File }
 // Close closes the file.
 func (c content) Close() error { return c.base.Close() }
 
-// Preallocate reserves space for content.
-func (c content) Preallocate(offset, length int64) error {
-	return c.base.Preallocate(offset+headerSize, length)
-}
+// Preallocate reserves nothing: Pebble asks for a memtable's size (some 17 MiB) for
+// each log, which would stay with the last log of every store that is closed, and
+// what is appended is as soon on disk without it.
+func (content) Preallocate(_, _ int64) error { return nil }
 
 // Stat gives the size of the content.
 func (c content) Stat() (vfs.FileInfo, error) { return contentInfo(c.base.Stat()) }

@@ -351,13 +351,6 @@ func (w *writer) SyncTo(length int64) (fullSync bool, err error) {
 	return w.content.SyncTo(length)
 }
 
-// Preallocate reserves space for content.
-func (w *writer) Preallocate(offset, length int64) error {
-	w.turn.RLock()
-	defer w.turn.RUnlock()
-	return w.content.Preallocate(offset, length)
-}
-
 // Prefetch asks for content to be read ahead.
 func (w *writer) Prefetch(offset, length int64) error {
 	w.turn.RLock()
