@@ -29,20 +29,23 @@ func (b *bench) other(ctx context.Context, w io.Writer, folder string, n int) er
 	if err := server.Fill(ctx, parts, otherClients); err != nil {
 		return fmt.Errorf("other: %w", err)
 	}
-	otherLine(w, "other, batches of PUT", n, time.Since(began))
+	if err := otherLine(w, "other, batches of PUT", n, time.Since(began)); err != nil {
+		return err
+	}
 	took, exported, err := server.Export(ctx)
 	if errors.Is(err, peer.ErrNoExport) {
 		_, err = fmt.Fprintf(w, "other, %v\t\t\t\t\t\t\t\t\n", err)
 		return err
 	}
-	if err == nil {
-		otherLine(w, "other, $export", exported, took)
+	if err != nil {
+		return err
 	}
-	return err
+	return otherLine(w, "other, $export", exported, took)
 }
 
-func otherLine(w io.Writer, name string, n int, took time.Duration) {
-	fmt.Fprintf(w, "%s\t%d\t%.2f\t%.0f\t\t\t\t\t\n", name, n, took.Seconds(), float64(n)/took.Seconds())
+func otherLine(w io.Writer, name string, n int, took time.Duration) error {
+	_, err := fmt.Fprintf(w, "%s\t%d\t%.2f\t%.0f\t\t\t\t\t\n", name, n, took.Seconds(), float64(n)/took.Seconds())
+	return err
 }
 
 // partsOf gives the files of a folder.

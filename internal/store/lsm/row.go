@@ -120,11 +120,6 @@ var hexValues = func() (values [256]byte) {
 
 const notHex = 0x80
 
-func formatUUID(raw []byte) string {
-	var text [uuidTextLen]byte
-	return string(appendUUID(text[:0], raw))
-}
-
 // fields reads numbers and bytes one after the other; after the first that is
 // not there, everything reads as zero and bad is set.
 type fields struct {
