@@ -92,7 +92,12 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.server.Stop()) }()
+	defer func() {
+		err = errors.Join(err, b.server.Stop())
+		if log := b.server.Log(); err != nil && log != "" {
+			err = fmt.Errorf("%w\nthe server's log:\n%s", err, log)
+		}
+	}()
 	if b.client, err = b.server.Client(); err != nil {
 		return err
 	}

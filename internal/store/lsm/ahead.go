@@ -4,43 +4,81 @@ import (
 	"context"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
 // Most of what a piece of an import costs is done before its turn in the order of
-// commits, in a goroutine of its own, so that commits go on meanwhile:
+// commits, in goroutines of its own, so that commits go on meanwhile:
 //
 //	take     rows are set aside for it, behind all that were given or set aside
 //	prepare  which versions its puts follow; the tables that hold no time
-//	turn     looked at again, then the tables with times, and all go to Pebble
+//	date     it is given a number and a time that its turn will have come by
+//	close    the tables with times
+//	turn     looked at again, then all tables go to Pebble
 //
 // Rows must be in the order of commits. So commits that come before the turn get
-// rows before those set aside: spareRows are left for them, and what they leave
-// stays free for good. When they need more, or when one of them changes a
-// resource of the piece, the piece is made anew in its turn.
+// rows before those set aside: some are spared for them (spareFor), as are the
+// numbers of commits, and what they leave stays free for good. When they need more,
+// or when one of them changes a resource of the piece, it is made ready again.
 //
-// Times are given in the turn: no commit is dated before it came, nor ahead.
+// Times must be too: those commits are dated before the piece. So its time lies as
+// far ahead as closing will take, and when it is done sooner, the piece waits until
+// that time has come: no commit is dated ahead, nor before it came. When a commit
+// came after that time and before the turn, the piece is dated and closed again.
+//
+// What was made ready in vain maxTries times is made in its turn.
 
-// piecesAhead bounds the pieces that are being made ready or wait for their turn:
-// enough that one is ready when the one before it is done, and few, as each holds
-// its tables on disk.
-const piecesAhead = 3
+const (
+	// piecesAhead bounds the pieces that are being made ready or wait for their turn:
+	// enough that one is ready when the one before it is done, and few, as each holds
+	// its tables on disk.
+	piecesAhead = 3
+	// maxTries is how often a piece is made ready, or closed, before its turn.
+	maxTries = 3
+	// spareShare is how many puts of a piece one row is spared for: a piece of 16,384
+	// takes some tenths of a second to be made ready, in which some hundred commits
+	// may come.
+	spareShare = 8
+	// leastLead is how far ahead of the clock a piece is dated at least beside other
+	// commits, and maxLead how far at most. Between them it is leadTimes as far as
+	// the last piece took to be closed.
+	leastLead = 10 * time.Millisecond
+	maxLead   = 2 * time.Second
+	leadTimes = 2
+)
 
-// unborn stands for the time of a piece in its pointers until its turn.
+// unborn stands for the time of a piece in its pointers until it is dated.
 const unborn = math.MinInt64
 
-// ahead is a piece that is made ready before its turn. Until done is closed it
-// belongs to the goroutine of prepare, but for stale; then to the sequencer.
+// ahead is a piece that is made ready before its turn. Until made is closed it
+// belongs to the goroutine of prepare, but for stale, and from date until closed is
+// closed to that of close; else to the sequencer.
 type ahead struct {
 	ingestion
 	request *request
-	paths   []string // of the tables written so far
+	paths   []string // of the tables without times written so far
+	timed   []string // of those with times
 	err     error
-	done    chan struct{}
+	made    chan struct{} // closed when it is made ready
+	closed  chan struct{} // closed when its tables with times are written; nil: it has no time yet
+	due     chan struct{} // closed when its time has come; nil: nobody waits for that
+	took    time.Duration // to close it
+	tries   int
 	// stale: since it was taken, a resource of it was committed to. The sequencer's.
 	stale bool
+}
+
+// ready reports whether what c tells of has happened.
+func ready(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // room gives the next piece to be made ready; it blocks for ever while there are
@@ -52,13 +90,12 @@ func (q *sequencer) room() <-chan *request {
 	return q.pieces
 }
 
-// ripe is closed when the first of the pieces ahead is ready; it blocks for ever
-// when there is none.
-func (q *sequencer) ripe() <-chan struct{} {
-	if len(q.ahead) == 0 {
-		return nil
+// stir has the sequencer look at the pieces ahead.
+func (q *sequencer) stir() {
+	select {
+	case q.stirred <- struct{}{}:
+	default:
 	}
-	return q.ahead[0].done
 }
 
 // take sets rows aside for a piece and begins to make it ready.
@@ -67,12 +104,20 @@ func (q *sequencer) take(r *request) {
 		r.reply <- reply{err: err}
 		return
 	}
+	q.begin(r, 0)
+}
+
+func (q *sequencer) begin(r *request, tries int) {
 	a := &ahead{
-		ingestion: ingestion{ingester: q.tables, piece: r.piece, meta: r.meta, first: q.aside(), empty: q.next.rid == 0},
-		request:   r, done: make(chan struct{}),
+		ingestion: ingestion{ingester: q.tables, piece: r.piece, meta: r.meta, first: q.aside(len(r.piece.changes)), empty: q.next.rid == 0},
+		request:   r, made: make(chan struct{}), tries: tries,
 	}
 	q.ahead = append(q.ahead, a)
-	go a.prepare()
+	go func() {
+		a.prepare()
+		close(a.made)
+		q.stir()
+	}()
 }
 
 // admits reports why no piece can be taken.
@@ -86,54 +131,44 @@ func (q *sequencer) admits() error {
 	return wrapDisk("lsm.Import", q.tables.makeDir())
 }
 
-// aside is the first row of the next piece.
-func (q *sequencer) aside() uint64 {
+// aside is the first row of the next piece, which has so many puts.
+func (q *sequencer) aside(puts int) uint64 {
 	first := q.next.rid
 	if n := len(q.ahead); n > 0 {
 		first = max(first, q.ahead[n-1].behind())
 	}
 	if q.beside() {
-		first += q.store.tuning.spareRows
+		first += q.spareFor(puts)
 	}
 	return first
+}
+
+// spareFor is how many rows commits may take while a piece is made ready.
+func (q *sequencer) spareFor(puts int) uint64 {
+	return max(q.store.tuning.spareRows, uint64(puts/spareShare))
 }
 
 // behind is the row behind the piece.
 func (b *ingestion) behind() uint64 { return b.first + uint64(len(b.piece.changes)) }
 
-// prepare does what needs no turn.
+// prepare finds what each put follows and writes the tables that hold no time.
 func (a *ahead) prepare() {
-	defer close(a.done)
 	if a.behind() > maxRID {
 		return // the turn may find rows
 	}
-	a.err = a.early()
+	if a.err = a.place(); a.err == nil {
+		a.paths, a.err = a.write(tableIndex, tableSheets, tableMeta)
+	}
 }
 
-// early finds what each put follows and writes the tables that hold no time.
-func (a *ahead) early() error {
-	if err := a.place(); err != nil {
-		return err
-	}
-	paths, err := a.write(tableIndex, tableSheets, tableMeta)
-	a.paths = append(a.paths, paths...)
-	return err
-}
+// close writes the tables with times.
+func (a *ahead) close() { a.timed, a.err = a.write(tableRows, tablePointers) }
 
 // drop removes the tables written so far.
 func (a *ahead) drop() error {
-	paths := a.paths
-	a.paths = nil
+	paths := append(a.paths, a.timed...)
+	a.paths, a.timed = nil, nil
 	return a.remove(paths)
-}
-
-// again makes the piece ready in its turn, as nothing that was made before holds.
-func (a *ahead) again(first uint64) error {
-	if err := a.drop(); err != nil {
-		return err
-	}
-	a.ingestion = ingestion{ingester: a.ingester, piece: a.piece, meta: a.meta, first: first}
-	return a.early()
 }
 
 // touched tells the pieces ahead that a resource was committed to.
@@ -147,11 +182,132 @@ func (q *sequencer) touched(self plan.Hash) {
 	}
 }
 
+// touchedBy tells them that another piece was carried out.
+func (q *sequencer) touchedBy(done *ahead) {
+	for _, a := range q.ahead {
+		a.stale = a.stale || meet(a.piece.selves, done.piece.selves)
+	}
+}
+
+// meet reports whether two lists, each in order, have a resource in common.
+func meet(a, b []selfRow) bool {
+	for len(a) > 0 && len(b) > 0 {
+		switch compareHashes(a[0].self, b[0].self) {
+		case 0:
+			return true
+		case -1:
+			a = a[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	return false
+}
+
 // touchedAll tells them that any resource may have been.
 func (q *sequencer) touchedAll() {
 	for _, a := range q.ahead {
 		a.stale = true
 	}
+}
+
+// fits reports whether rows that were set aside can be those of the piece, and
+// its puts follow what they did.
+func (q *sequencer) fits(a *ahead) bool {
+	return !a.stale && a.first >= q.next.rid && a.behind() <= maxRID
+}
+
+// timely reports whether the time that a piece was given can be its.
+func (q *sequencer) timely(a *ahead) bool {
+	return a.closed != nil && a.now >= q.next.last
+}
+
+// advance carries the first of the pieces ahead one step on, when the step before
+// is done.
+func (q *sequencer) advance() {
+	if len(q.ahead) == 0 {
+		return
+	}
+	a := q.ahead[0]
+	if !ready(a.made) || a.closed != nil && !ready(a.closed) {
+		return
+	}
+	if a.closed != nil {
+		q.lead = min(max(leastLead, leadTimes*a.took), maxLead)
+	}
+	switch {
+	case a.err != nil || a.tries >= maxTries:
+	case !q.fits(a):
+		q.ahead = slices.Delete(q.ahead, 0, 1)
+		q.discard(a)
+		q.begin(a.request, a.tries+1)
+		q.stir()
+		return
+	case !q.timely(a):
+		q.foretell(a)
+		return
+	case q.early(a):
+		return
+	}
+	q.turn()
+	q.courtesy()
+	q.stir()
+}
+
+// foretell gives a piece its number and time, and begins to write the tables that
+// hold them.
+func (q *sequencer) foretell(a *ahead) {
+	if a.closed != nil {
+		a.tries++
+	}
+	now, err := q.date()
+	if err == nil {
+		err = a.remove(a.timed)
+	}
+	if a.timed, a.err = nil, err; err != nil {
+		q.stir()
+		return
+	}
+	if q.beside() && q.clock().UnixMilli() >= q.next.last { // else the clock is behind, and no time can be told
+		now += q.lead.Milliseconds()
+	}
+	a.now, a.number = now, q.next.commit+1+a.first-q.next.rid // commits that come before it take a row at least
+	a.closed, a.due = make(chan struct{}), nil
+	began := time.Now()
+	go func() {
+		a.close()
+		a.took = time.Since(began)
+		close(a.closed)
+		q.stir()
+	}()
+}
+
+// early reports whether the time of a piece has yet to come, and has the sequencer
+// look again when it has.
+func (q *sequencer) early(a *ahead) bool {
+	if a.due != nil {
+		return !ready(a.due) // if the clock stands still, the piece is dated anew in its turn
+	}
+	left := fromMillis(a.now).Sub(q.clock())
+	if left <= 0 || left > maxLead { // it has come, or the clock went back
+		return false
+	}
+	due := make(chan struct{})
+	a.due = due
+	time.AfterFunc(left+time.Millisecond, func() {
+		close(due)
+		q.stir()
+	})
+	return true
+}
+
+// due is closed when the first of the pieces ahead waits for its turn alone; nil:
+// it does not yet.
+func (q *sequencer) due() <-chan struct{} {
+	if len(q.ahead) == 0 {
+		return nil
+	}
+	return q.ahead[0].due
 }
 
 // turn carries out the first of the pieces ahead, which is ready.
@@ -165,7 +321,10 @@ func (q *sequencer) turn() {
 // abandon ends the pieces ahead when the store is closed.
 func (q *sequencer) abandon() {
 	for _, a := range q.ahead {
-		<-a.done
+		<-a.made
+		if a.closed != nil {
+			<-a.closed
+		}
 		q.discard(a)
 	}
 }
@@ -184,7 +343,7 @@ func (q *sequencer) ingest(a *ahead) error {
 		q.discard(a)
 		return err
 	}
-	if err := q.store.db.Ingest(context.Background(), a.paths); err != nil {
+	if err := q.store.db.Ingest(context.Background(), append(a.paths, a.timed...)); err != nil {
 		q.fail(err)
 		return q.broken
 	}
@@ -206,18 +365,13 @@ func (q *sequencer) ingest(a *ahead) error {
 	for i := range a.piece.changes {
 		q.types[a.piece.changes[i].key.Type] = a.number
 	}
-	if len(q.ahead) > 0 {
-		for _, r := range a.current {
-			q.touched(r.self)
-		}
-	}
+	q.touchedBy(a)
 	q.store.publish(q.next)
 	q.store.sealer.notice(q.next)
 	return nil
 }
 
-// finish writes what is left of a piece's tables, or all when what was made ready
-// does not hold any more.
+// finish makes anew what does not hold any more of a piece whose turn it is.
 func (q *sequencer) finish(a *ahead) error {
 	if err := q.admits(); err != nil {
 		return err
@@ -226,29 +380,29 @@ func (q *sequencer) finish(a *ahead) error {
 	if err != nil {
 		return err
 	}
-	if a.err == nil && (a.stale || a.first < q.next.rid || a.behind() > maxRID) {
+	if a.err == nil && !q.fits(a) {
 		if q.next.rid+uint64(len(a.piece.changes)) > maxRID {
 			return fault.New(fault.Full, "lsm.Commit", "no row numbers are left")
 		}
 		a.err = a.again(q.next.rid)
 	}
-	if a.err == nil {
-		a.dated(now, q.next.commit+1)
-		var paths []string
-		paths, a.err = a.write(tableRows, tablePointers)
-		a.paths = append(a.paths, paths...)
+	if a.err == nil && (!q.timely(a) || a.now > now) {
+		a.err = a.remove(a.timed)
+		a.timed = nil
+	}
+	if a.err == nil && a.timed == nil {
+		a.now, a.number = now, q.next.commit+1
+		a.close()
 	}
 	return wrapDisk("lsm.Import", a.err)
 }
 
-// dated gives the piece its time and number.
-func (b *ingestion) dated(now int64, number uint64) {
-	b.now, b.number = now, number
-	for i := range b.versions {
-		v := &b.versions[i]
-		v.updated = now
-		if v.created == unborn {
-			v.created = now
-		}
+// again makes the piece ready in its turn, as nothing that was made before holds.
+func (a *ahead) again(first uint64) error {
+	if err := a.drop(); err != nil {
+		return err
 	}
+	a.ingestion = ingestion{ingester: a.ingester, piece: a.piece, meta: a.meta, first: first}
+	a.prepare()
+	return a.err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -15,13 +16,20 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store/lsm"
 )
 
-// gated is a store whose next piece of an import stands still while its tables
-// are written: reached tells of it, and closing gate lets it go on.
+// gated is a store whose next piece of an import stands still while one of its
+// tables is written: reached tells of it, and closing gate lets it go on.
 type gated struct {
 	fs            *vfs.MemFS
-	armed         atomic.Bool
+	left          atomic.Int64 // tables until then
 	reached, gate chan struct{}
 }
+
+// The tables at which a piece may stand still: the first of those without times,
+// and the first of those with times.
+const (
+	firstTable = 1
+	timedTable = 4
+)
 
 func newGated() *gated {
 	return &gated{fs: vfs.NewMem(), reached: make(chan struct{}), gate: make(chan struct{})}
@@ -29,7 +37,7 @@ func newGated() *gated {
 
 func (g *gated) options() lsm.Options {
 	opts := memory(errorfs.Wrap(g.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "/ingest/") && g.armed.CompareAndSwap(true, false) {
+		if op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "/ingest/") && g.left.Add(-1) == 0 {
 			close(g.reached)
 			<-g.gate
 		}
@@ -73,37 +81,86 @@ func TestCommitsWhileAPieceIsMadeReady(t *testing.T) {
 		"its deletion":          {[][]store.Op{{{Kind: store.Delete, Key: p3}}}, 3},
 		"its purge":             {[][]store.Op{{{Kind: store.Purge, Key: p3}}}, 1},
 	} {
-		t.Run(what, func(t *testing.T) {
+		for when, table := range map[string]int64{"made ready": firstTable, "closed": timedTable} {
+			t.Run(what+", while it is "+when, func(t *testing.T) { commitsWhile(t, table, c.commits, c.version) })
+		}
+	}
+}
+
+func commitsWhile(t *testing.T, table int64, commits [][]store.Op, version uint64) {
+	p3 := patient("p3")
+	g := newGated()
+	e := engine(t, g.options())
+	e.TakeEveryWay()
+	s := made(t, e)
+	commit(t, s, put(p3, `{"by":"before"}`, name("beside")))
+	g.left.Store(table)
+	done := importing(t, s)
+	<-g.reached
+	for _, ops := range commits {
+		came := time.Now().Truncate(time.Millisecond)
+		for _, o := range commit(t, s, ops...) {
+			if !o.Updated.IsZero() && (o.Updated.Before(came) || o.Updated.After(time.Now())) {
+				t.Errorf("a commit of %v is dated %v", came, o.Updated)
+			}
+		}
+	}
+	if n := count(t, s, plan.Term{Param: 7, Value: []byte("imported")}); n != 0 {
+		t.Errorf("%d resources of the piece are there before it is committed", n)
+	}
+	close(g.gate)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	ended := time.Now()
+	for range 2 {
+		mustCheck(t, s)
+		if n := count(t, s, plan.Term{Param: 7, Value: []byte("imported")}); n != 10 {
+			t.Errorf("%d resources of the piece, want 10", n)
+		}
+		rec, err := viewed(t, s, "").Get(t.Context(), p3)
+		if err != nil || rec.Version != version || string(rec.Body) != `{"by":"import"}` {
+			t.Errorf("the resource reads %+v, %v; want version %d of the import", rec, err, version)
+		}
+		if rec.Updated.After(ended) {
+			t.Errorf("the piece is dated %v, ahead of its end at %v", rec.Updated, ended)
+		}
+		inOrder(t, s)
+		s = reopen(t, e, s)
+	}
+}
+
+// Whatever the clock does while a piece is closed, the piece is dated neither
+// before what comes before it, nor ahead.
+func TestDateOfAPieceFollowsTheClock(t *testing.T) {
+	for what, by := range map[string]time.Duration{"stands still": 0, "goes on": time.Second, "goes back": -time.Minute} {
+		t.Run("the clock "+what, func(t *testing.T) {
 			g := newGated()
-			e := engine(t, g.options())
+			opts := g.options()
+			began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			var now atomic.Int64
+			now.Store(began.UnixMilli())
+			opts.Clock = func() time.Time { return time.UnixMilli(now.Load()) }
+			e := engine(t, opts)
 			e.TakeEveryWay()
 			s := made(t, e)
-			commit(t, s, put(p3, `{"by":"before"}`, name("beside")))
-			g.armed.Store(true)
+			commit(t, s, put(patient("before"), "{}"))
+			g.left.Store(timedTable)
 			done := importing(t, s)
 			<-g.reached
-			for _, ops := range c.commits {
-				commit(t, s, ops...)
-			}
-			if n := count(t, s, plan.Term{Param: 7, Value: []byte("imported")}); n != 0 {
-				t.Errorf("%d resources of the piece are there before it is committed", n)
-			}
+			now.Add(by.Milliseconds())
+			beside := commit(t, s, put(patient("beside"), "{}"))[0].Updated
 			close(g.gate)
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			for range 2 {
-				mustCheck(t, s)
-				if n := count(t, s, plan.Term{Param: 7, Value: []byte("imported")}); n != 10 {
-					t.Errorf("%d resources of the piece, want 10", n)
-				}
-				rec, err := viewed(t, s, "").Get(t.Context(), p3)
-				if err != nil || rec.Version != c.version || string(rec.Body) != `{"by":"import"}` {
-					t.Errorf("the resource reads %+v, %v; want version %d of the import", rec, err, c.version)
-				}
-				inOrder(t, s)
-				s = reopen(t, e, s)
+			want := began.Add(max(by, 0)) // nothing is dated before the newest
+			rec, err := viewed(t, s, "").Get(t.Context(), patient("p3"))
+			if err != nil || !beside.Equal(want) || !rec.Updated.Equal(want) {
+				t.Errorf("the commit is dated %v, the piece %v, %v; want %v", beside, rec.Updated, err, want)
 			}
+			inOrder(t, s)
+			mustCheck(t, s)
 		})
 	}
 }
@@ -169,7 +226,7 @@ func TestCloseWhileAPieceIsMadeReady(t *testing.T) {
 	e := engine(t, opts)
 	e.TakeEveryWay()
 	s := made(t, e)
-	g.armed.Store(true)
+	g.left.Store(firstTable)
 	done := importing(t, s)
 	<-g.reached
 	closed := make(chan error, 1)

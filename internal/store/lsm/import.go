@@ -20,9 +20,6 @@ const (
 	// importOps bounds the puts of a commit: the more, the fewer tables have to be
 	// compacted later.
 	importOps = 1 << 14
-	// importOpsBeside bounds them while there are other commits, each of which may
-	// wait for a piece: some milliseconds, and some more for each thousand puts.
-	importOpsBeside = 1 << 10
 	// importBytes bounds bodies and facts, packed.
 	importBytes = 24 << 20
 )
@@ -187,7 +184,7 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.piece.changes); n > 0 && n+len(ops) > p.room() || p.piece.bytes > importBytes {
+	if n := len(p.piece.changes); n > 0 && n+len(ops) > p.of.store.tuning.importOps || p.piece.bytes > importBytes {
 		if err := p.commit(ctx); err != nil {
 			return err
 		}
@@ -198,14 +195,6 @@ func (p *part) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
 	}
 	p.cursor, p.added = bytes.Clone(cursor), true
 	return nil
-}
-
-// room is how many puts the next commit may have.
-func (p *part) room() int {
-	if p.of.store.sequencer.beside() {
-		return min(importOpsBeside, p.of.store.tuning.importOps)
-	}
-	return p.of.store.tuning.importOps
 }
 
 // Flush implements store.Part.

@@ -65,10 +65,10 @@ type ingestion struct {
 	meta   []metaEdit
 	first  uint64 // row of the first put
 	empty  bool   // there is nothing in the store that a put could follow
-	number uint64 // of the commit, known in its turn
-	now    int64  // the same
+	number uint64 // of the commit
+	now    int64  // its time
 
-	versions []pointer     // of each put; their times are given in the turn
+	versions []pointer     // of each put, without the times that the piece gives (version)
 	current  []selfRow     // the newest version of each resource, by self
 	past     []pastVersion // what is superseded, by self, newest first
 	dead     map[uint32]*gather
@@ -145,6 +145,16 @@ func (b *ingestion) placeVersions(last pointer, rows []selfRow) {
 	}
 	slices.Reverse(b.past[past:])
 	b.current = append(b.current, rows[len(rows)-1])
+}
+
+// version is that of a put, dated.
+func (b *ingestion) version(put int) pointer {
+	v := b.versions[put]
+	v.updated = b.now
+	if v.created == unborn {
+		v.created = b.now
+	}
+	return v
 }
 
 // write writes some of the tables, side by side, and gives their names. What it
@@ -255,7 +265,7 @@ func (b *ingestion) writeRows(t *table) error {
 	var key, row []byte
 	n := len(b.piece.changes)
 	for i := range b.piece.changes {
-		c, v := &b.piece.changes[i], &b.versions[i]
+		c, v := &b.piece.changes[i], b.version(i)
 		h := header{
 			codec: c.codec, dict: c.dict, key: c.key, version: v.version, commit: b.number, end: b.first + uint64(n),
 			updated: v.updated, created: v.created, tag: c.tag,
@@ -271,7 +281,8 @@ func (b *ingestion) writePointers(t *table) error {
 	var key, value []byte
 	for _, r := range b.current {
 		key = append(append(key[:0], spacePointer), r.self[:]...)
-		value = b.versions[r.row].append(value[:0])
+		v := b.version(r.row)
+		value = v.append(value[:0])
 		t.set(key, value)
 	}
 	for _, p := range b.past {

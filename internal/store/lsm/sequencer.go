@@ -58,8 +58,9 @@ type reply struct {
 //	                                           group's batch as it comes
 //	apply the batch, begin its sync            one sync in flight at most
 //	sync done: publish a snapshot, answer      before the next batch is applied
-//	begin a piece of an import                 it is made ready beside commits
-//	carry a ready one out                      with no sync in flight; commits that
+//	begin a piece of an import                 it is made ready and closed beside
+//	                                           commits
+//	carry a closed one out                     with no sync in flight; commits that
 //	                                           came meanwhile go before the next
 //
 // So a snapshot holds what is synced and nothing else, and readers need no
@@ -75,22 +76,24 @@ type sequencer struct {
 	quit   chan struct{} // closed by stop
 	done   chan struct{} // closed when run has ended
 
-	next   state                // with everything that was judged
-	types  map[plan.Type]uint64 // newest commit per type, since open
-	purged uint64               // newest commit with a purge, since open
-	flying *flight
-	ahead  []*ahead // pieces before their turn, in the order of their rows
-	broken error    // why nothing can be committed any more
+	next    state                // with everything that was judged
+	types   map[plan.Type]uint64 // newest commit per type, since open
+	purged  uint64               // newest commit with a purge, since open
+	flying  *flight
+	ahead   []*ahead      // pieces before their turn, in the order of their rows
+	stirred chan struct{} // holds one: a piece ahead may be carried on
+	lead    time.Duration // how far ahead the next piece is dated
+	broken  error         // why nothing can be committed any more
 
 	condenser *condenser
 	tables    *ingester
 	other     atomic.Int64 // when the last commit came that was no import's, in milliseconds
 }
 
-// besideFor is how long imports go in small pieces after a commit of another.
+// besideFor is how long after a commit of another an import reckons with more.
 const besideFor = 2 * time.Second
 
-// beside reports whether there are commits that wait for an import's pieces.
+// beside reports whether there are commits of others beside an import's pieces.
 func (q *sequencer) beside() bool {
 	return time.Now().UnixMilli()-q.other.Load() < besideFor.Milliseconds()
 }
@@ -113,6 +116,7 @@ func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *
 	return &sequencer{
 		store: s, clock: clock, quarantine: q, floor: f, tables: tables,
 		queue: make(chan *request, queueLength), pieces: make(chan *request), quit: make(chan struct{}), done: make(chan struct{}),
+		stirred: make(chan struct{}, 1), lead: leastLead,
 		next: at, types: map[plan.Type]uint64{}, condenser: newCondenser(),
 	}
 }
@@ -167,12 +171,14 @@ func (q *sequencer) run() {
 			q.abandon()
 			return
 		case r := <-q.queue:
+			if ready(q.due()) {
+				q.advance()
+			}
 			q.group(r)
 		case r := <-q.room():
 			q.take(r)
-		case <-q.ripe():
-			q.turn()
-			q.courtesy()
+		case <-q.stirred:
+			q.advance()
 		case err := <-q.flight():
 			q.landed(err)
 		}
@@ -198,7 +204,8 @@ func (q *sequencer) flight() <-chan error {
 	return q.flying.done
 }
 
-// group makes one group, beginning with r, and starts its sync.
+// group makes one group, beginning with r, and starts its sync. It ends when the
+// time of a piece has come: what came later could not be dated before the piece.
 func (q *sequencer) group(r *request) {
 	g := newGroup(q)
 	g.add(r)
@@ -212,9 +219,11 @@ func (q *sequencer) group(r *request) {
 			g.add(more)
 		case err := <-q.flying.done:
 			q.landed(err)
+		case <-q.due():
+			q.land()
 		}
 	}
-	for !g.full() {
+	for !g.full() && !ready(q.due()) {
 		select {
 		case more := <-q.queue:
 			g.add(more)
