@@ -212,7 +212,8 @@ func (p *part) Flush(ctx context.Context) error {
 	if err := p.commit(ctx); err != nil {
 		return err
 	}
-	p.piece = newPiece() // there may be no more: what it took is let go of
+	p.piece.release() // there may be no more
+	p.piece = newPiece()
 	return nil
 }
 

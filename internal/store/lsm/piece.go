@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"slices"
+	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
@@ -37,7 +38,17 @@ type piece struct {
 	scratch []byte // of a body being packed, or of a key
 }
 
-func newPiece() *piece { return &piece{keys: newKeyTable()} }
+// pieces are empty ones, for the parts of all imports: what a piece takes grows with
+// what is put into it, and is there for the next part.
+var pieces = sync.Pool{New: func() any { return &piece{keys: newKeyTable()} }}
+
+func newPiece() *piece { return pieces.Get().(*piece) }
+
+// release lets another part have the piece, which nothing refers to any more.
+func (p *piece) release() {
+	p.reset()
+	pieces.Put(p)
+}
 
 // reset empties the piece for what comes behind it, and keeps its memory.
 func (p *piece) reset() {
