@@ -105,69 +105,81 @@ func (s *sheet) indexOf(param plan.Param) int {
 	return -1
 }
 
-// eachOf calls do for the values that a row has of the params of some columns,
+// eachOfAll calls do for the values that a row has of the params of some columns,
 // whole. A value is valid until the next one; do must not ask for facts.
-func (q *query) eachOf(rid uint64, of []column, do func(value []byte)) error {
+func (q *query) eachOfAll(rid uint64, of []column, do func(value []byte)) error {
+	for i := range of {
+		if err := q.eachOf(rid, &of[i], do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *query) eachOf(rid uint64, c *column, do func(value []byte)) error {
 	if err := q.look(1); err != nil {
 		return err
 	}
-	for i := range of {
-		c := &of[i]
-		kept, err := c.keptOf(q, rid)
-		switch {
-		case err != nil:
-		case kept != nil:
-			err = q.eachKept(rid, kept, c.param, do)
-		default:
-			err = q.eachInFacts(rid, c, do)
-		}
-		if err != nil {
-			return err
-		}
+	kept, err := c.keptOf(q, rid)
+	switch {
+	case err != nil:
+		return err
+	case kept != nil:
+		q.eachKept(rid, kept, do)
+		return nil
+	default:
+		return q.eachInFacts(rid, c, do)
 	}
-	return nil
 }
 
-func (q *query) eachKept(rid uint64, kept *keptColumn, param plan.Param, do func(value []byte)) error {
+func (q *query) eachKept(rid uint64, kept *keptColumn, do func(value []byte)) {
 	var room [1]uint16
 	for _, n := range kept.numbers(q.keptOrd(rid), room[:]) {
-		value, whole := kept.value(n)
-		if whole {
-			do(value)
-		} else if err := q.resolve(rid, param, value, do); err != nil {
+		do(kept.values.value(n))
+	}
+}
+
+// eachNew is eachOf for rows of a run, but of values that rows of a kept column
+// share, only the first need be given.
+func (q *query) eachNew(rows runRows, c *column, do func(value []byte)) error {
+	n := rows.before(c.covered(q, rows.run))
+	if err := q.look(n); err != nil {
+		return err
+	}
+	if n > 0 && c.kept.column.codes != nil {
+		c.kept.eachNew(runRows{rows.run, rows.off, rows.ords[:n]}, do)
+	}
+	base := rows.run << q.store.tuning.keptShift
+	for _, o := range rows.ords[n:] {
+		if err := q.eachOf(base+uint64(int(o)+rows.off), c, do); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// eachNew is eachOf, but of values that rows of a kept column share, only the
-// first need be given.
-func (q *query) eachNew(rid uint64, of []column, do func(value []byte)) error {
-	for i := range of {
-		c := &of[i]
-		kept, err := c.keptOf(q, rid)
-		if err != nil {
-			return err
-		}
-		if kept == nil || kept.cut != nil { // what is cut may go on otherwise in another row
-			if err := q.eachOf(rid, of[i:i+1], do); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := q.look(1); err != nil {
-			return err
-		}
-		var room [1]uint16
-		for _, n := range kept.numbers(q.keptOrd(rid), room[:]) {
-			if c.kept.isNew(n) {
-				value, _ := kept.value(n)
-				do(value)
-			}
+// eachNew calls do for the values of rows that were not asked for before.
+func (k *keptAt) eachNew(rows runRows, do func(value []byte)) {
+	column := k.column
+	seen := func(n uint16) {
+		if k.isNew(n) {
+			do(column.values.value(n))
 		}
 	}
-	return nil
+	last := uint16(keptNone)
+	for _, o := range rows.ords {
+		switch code := column.codes[int(o)+rows.off]; code {
+		case last: // most rows are like the one before
+		case keptMany:
+			for _, n := range column.severalOf(int(o) + rows.off) {
+				seen(n)
+			}
+		case keptNone:
+		default:
+			seen(code)
+			last = code
+		}
+	}
 }
 
 // keptOrd is where a row stands in its kept column.

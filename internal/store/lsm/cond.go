@@ -331,6 +331,8 @@ type all struct {
 
 	rowTests []func(rid uint64) (bool, error) // see tests; nil: not asked for yet
 	byRows   bool                             // one of them is there
+	columns  []columnar                       // parts that columns may decide
+	decided  []bool                           // which of the parts these are
 }
 
 func (q *query) compileAll(nodes plan.And, t plan.Type, versions bool) (cond, error) {
@@ -443,10 +445,15 @@ func (a *all) keepFrom(first int, b uint32, in set) (_ set, err error) {
 		if in.empty() {
 			return in, nil
 		}
-		if i < first || tests[i] != nil {
+		if i < first || tests[i] != nil || a.decided[i] {
 			continue
 		}
 		if in, err = p.keep(b, in); err != nil {
+			return set{}, err
+		}
+	}
+	if len(a.columns) > 0 && !in.empty() {
+		if in, err = a.q.keepColumns(b, in, a.columns); err != nil {
 			return set{}, err
 		}
 	}
@@ -456,18 +463,25 @@ func (a *all) keepFrom(first int, b uint32, in set) (_ set, err error) {
 	return in, nil
 }
 
-// tests are those of the parts that look at rows, so that all look at a row while
-// it is at hand; nil for the other parts.
+// tests are those of the parts that look at rows, and that no columns decide, so
+// that all look at a row while it is at hand; nil for the other parts.
 func (a *all) tests() []func(rid uint64) (bool, error) {
 	if a.rowTests != nil {
 		return a.rowTests
 	}
 	a.rowTests = make([]func(rid uint64) (bool, error), len(a.parts))
+	a.decided = make([]bool, len(a.parts))
 	for i, p := range a.parts {
-		if r, ok := p.(rowwise); ok {
-			a.rowTests[i] = r.byRow()
-			a.byRows = a.byRows || a.rowTests[i] != nil
+		r, ok := p.(rowwise)
+		if !ok {
+			continue
 		}
+		if c, ok := p.(columnar); ok && c.byRow() != nil {
+			a.columns, a.decided[i] = append(a.columns, c), true
+			continue
+		}
+		a.rowTests[i] = r.byRow()
+		a.byRows = a.byRows || a.rowTests[i] != nil
 	}
 	return a.rowTests
 }
@@ -488,6 +502,10 @@ func meetsAll(tests []func(rid uint64) (bool, error), rid uint64) (bool, error) 
 type anyOf struct {
 	q     *query
 	parts []cond
+
+	asked     bool       // for what follows
+	columnars []columnar // see columns
+	lists     []*listed  // the other parts
 }
 
 func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, error) {
@@ -501,7 +519,7 @@ func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, err
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
-	return &anyOf{q, parts}, nil
+	return &anyOf{q: q, parts: parts}, nil
 }
 
 // possible leaves out alternatives that need an entry which nothing has, so that
@@ -577,8 +595,8 @@ func (a *anyOf) next(b uint32) (newest uint32, found bool, err error) {
 }
 
 func (a *anyOf) keep(b uint32, in set) (set, error) {
-	if test := a.byRow(); test != nil {
-		return keepRows(a.q, test, b, in)
+	if a.byRow() != nil {
+		return a.q.keepColumns(b, in, []columnar{a})
 	}
 	var met gather
 	for i, p := range a.parts {

@@ -13,7 +13,7 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 2, keptFrom: 2, keptRowsFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
 }
 
 // Settle writes everything into tables and compacts them.
@@ -125,4 +125,13 @@ func (s *Store) Loose() uint64 {
 	snap := s.published.take()
 	defer s.published.drop(snap)
 	return snap.rid - snap.loose
+}
+
+// KeepSoon makes stores that are opened from now on look at rows, and keep columns
+// of few rows of each run, soon.
+func (e *Engine) KeepSoon() {
+	e.tuning = usualTuning
+	e.tuning.scanProbe, e.tuning.joinProbe, e.tuning.hasRowCost = 1, 0, 1
+	e.tuning.sheetRows, e.tuning.cutFrom, e.tuning.cutSpare = 7, 1, 1
+	e.tuning.keptShift, e.tuning.keptStep, e.tuning.keptLeast, e.tuning.keptPart = 4, 8, 3, 4
 }

@@ -19,6 +19,10 @@ type join struct {
 	test    func(rid uint64) (bool, error)
 	rowwise bool  // gather does not apply
 	rowCost int64 // of test: how many resources at the other end are gathered in its time
+	// cheaper has what makes gathering cheaper kept, in part, and gives the rowCost that
+	// holds then; nil: there is nothing of the kind. It is asked when rows are few only
+	// as long as that is not kept.
+	cheaper func() (rowCost int64, err error)
 
 	limit int64 // of other; -1: not asked yet
 	asked int64 // rows that will be asked about at most; 0: not known
@@ -54,6 +58,12 @@ func (j *join) expect(rows int64) error {
 	j.asked = rows
 	if _, err := j.bound(); err != nil {
 		return err
+	}
+	if j.cheaper != nil && !j.rowwise && j.done == nil && j.rows == nil && rows < j.limit/j.rowCost && rows >= j.limit/j.q.store.tuning.hasKeptCost {
+		var err error
+		if j.rowCost, err = j.cheaper(); err != nil {
+			return err
+		}
 	}
 	if j.rowwise || j.done == nil && j.rows == nil && rows < j.limit/j.rowCost {
 		j.rows = &byRow{j.q, j.test}
@@ -193,7 +203,7 @@ func compareHashes(a, b plan.Hash) int { return bytes.Compare(a[:], b[:]) }
 
 // references appends what a row's entries of some params point to.
 func (q *query) references(rid uint64, params []column, found []plan.Hash) ([]plan.Hash, error) {
-	err := q.eachOf(rid, params, func(value []byte) {
+	err := q.eachOfAll(rid, params, func(value []byte) {
 		if len(value) == hashSize {
 			found = append(found, plan.Hash(value))
 		}
@@ -247,6 +257,13 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 	}
 	j := newJoin(q, from)
 	j.rowwise, j.rowCost = versions, q.store.tuning.hasRowCost
+	j.cheaper = func() (int64, error) {
+		kept, err := q.keepReferences(n.Params, from)
+		if err != nil || !kept {
+			return q.store.tuning.hasRowCost, err
+		}
+		return q.store.tuning.hasKeptCost, nil
+	}
 	j.gather = func() (*listed, error) {
 		targets, err := q.gatherTargets(n.Params, from)
 		if err != nil {
@@ -287,14 +304,44 @@ func (q *query) gatherTargets(params []plan.Param, sources *arms) (map[plan.Hash
 		}
 	}
 	err := sources.each(newest, func(b uint32, rows set) (bool, error) {
-		for _, o := range rows.all() {
-			if err := q.eachNew(q.rid(b, o), columns, add); err != nil {
-				return false, err
+		return true, q.eachRun(b, rows.all(), func(rows runRows) error {
+			for i := range columns {
+				if err := q.eachNew(rows, &columns[i], add); err != nil {
+					return err
+				}
 			}
-		}
-		return true, nil
+			return nil
+		})
 	})
 	return targets, err
+}
+
+// keepReferences reports whether columns of some params are kept where sources may
+// be. Where they are not, some are made: each query of many sources comes nearer.
+func (q *query) keepReferences(params []plan.Param, sources *arms) (kept bool, err error) {
+	newest, ok := q.newestBlock()
+	if !ok {
+		return true, nil
+	}
+	columns, shift := columnsOf(params), q.store.tuning.keptShift
+	kept = true
+	b, ok, err := sources.next(newest)
+	for ; err == nil && ok; b, ok, err = sources.next(b - 1) {
+		first := q.rid(b, 0)
+		for run := first >> shift; run <= (first+1<<q.store.shift-1)>>shift && run<<shift < q.w; run++ {
+			for i := range columns {
+				whole, err := columns[i].keepAll(q, run)
+				if err != nil {
+					return false, err
+				}
+				kept = kept && whole
+			}
+		}
+		if b == 0 {
+			break
+		}
+	}
+	return kept, err
 }
 
 // currentRows finds the current versions of resources that are not deleted.

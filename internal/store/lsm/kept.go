@@ -9,7 +9,8 @@ import (
 
 // What is looked at often in sheets is kept in memory, turned once more: the
 // values of one param in a run of rows, a kept column (keptcolumn.go). To look at
-// a row then costs a number and a comparison, and no look into the database.
+// a row then costs a number and a comparison, and no look into the database; to look
+// at many costs little more than to go through an array.
 //
 // A column says what facts say, and those of a row that is there change seldom:
 // by a reindex, a purge, a repair. state.edits counts these, and columns stand for
@@ -17,13 +18,17 @@ import (
 const (
 	// keptShare is the part of Options.CacheBytes that kept columns may take.
 	keptShare = 4
-	// keptAtOnce is how many columns one query makes at most, as to make one
-	// takes a good part of a millisecond.
+	// keptAtOnce is how often one query makes a column or makes one longer at most,
+	// as that takes a millisecond or two.
 	keptAtOnce = 4
+	// keptCut is how many values that sheets have cut, each found again by a look into
+	// the index, are taken for another column made.
+	keptCut = 1024
 	// keptIdle is after how many uses of others the columns of a param make room
 	// for those of another.
 	keptIdle = 1024
-	// keptTypical is about what a column takes: without room for it, none is made.
+	// keptTypical is about what a column takes beside its codes: without room for
+	// both, none is made.
 	keptTypical = 32 << 10
 )
 
@@ -52,7 +57,7 @@ type keptSet struct {
 
 // keptChunk is one run of rows.
 type keptChunk struct {
-	asked  atomic.Uint32 // rows of it that were looked up in facts
+	asked  atomic.Uint32 // rows of it that were looked up in facts, since the column was made
 	column atomic.Pointer[keptColumn]
 }
 
@@ -101,15 +106,18 @@ func (k *kept) admits(key keptKey, edits uint64) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sets[key]
-	return s != nil && k.edits[key.store] == edits && k.makeRoom(s, keptTypical)
+	return s != nil && k.edits[key.store] == edits && k.makeRoom(s, keptTypical+2<<key.store.tuning.keptShift)
 }
 
-// add keeps a column, if there is room.
-func (k *kept) add(key keptKey, edits uint64, at *keptChunk, c *keptColumn) {
+// add keeps a column in place of a shorter one, if there is room.
+func (k *kept) add(key keptKey, edits uint64, at *keptChunk, old, c *keptColumn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s, size := k.sets[key], c.size()
-	if s == nil || k.edits[key.store] != edits || !k.makeRoom(s, size) || !at.column.CompareAndSwap(nil, c) {
+	if old != nil {
+		size -= old.size()
+	}
+	if s == nil || k.edits[key.store] != edits || !k.makeRoom(s, size) || !at.column.CompareAndSwap(old, c) {
 		return
 	}
 	s.bytes += size

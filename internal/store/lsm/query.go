@@ -23,7 +23,8 @@ type query struct {
 
 	bodyRows   *rows
 	factReader factReader
-	keptMade   int // columns that this query made
+	keptMade   int    // columns that this query made
+	met        []bool // room
 	resolver   *pebble.Iterator
 
 	deadBlock uint32 // of deadRows

@@ -29,6 +29,7 @@ type scan struct {
 	done     *listed // once read to its end
 	rows     *byRow  // when rows are looked at instead
 	column   column  // for that
+	codes    scanCodes
 }
 
 // compileRange makes a range; an empty one has no keys.
@@ -170,8 +171,8 @@ const (
 	// few rows other conditions leave.
 	leastProbe = 16
 	// keyCost is how many rows are tested in the time of reading a key, where their
-	// values are kept, with some to spare.
-	keyCost = 32
+	// values are kept.
+	keyCost = 128
 )
 
 // hint says that rows will be asked about at most: to read more keys than would
@@ -201,7 +202,7 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 		return false, err
 	}
 	if kept != nil {
-		return s.testKept(rid, kept)
+		return s.testKept(rid, kept), nil
 	}
 	f, err := s.q.factsOf(rid)
 	if err != nil || f == nil {
@@ -218,21 +219,14 @@ func (s *scan) test(rid uint64) (met bool, err error) {
 }
 
 // testKept is test for a row of a kept column.
-func (s *scan) testKept(rid uint64, kept *keptColumn) (met bool, err error) {
+func (s *scan) testKept(rid uint64, kept *keptColumn) bool {
 	var room [1]uint16
 	for _, n := range kept.numbers(s.q.keptOrd(rid), room[:]) {
-		value, whole := kept.value(n)
-		switch s.inside(value, whole) {
-		case yes:
-			return true, nil
-		case unsure:
-			err := s.q.resolve(rid, s.param, value, func(value []byte) { met = met || s.inside(value, true) == yes })
-			if err != nil || met {
-				return met, err
-			}
+		if s.inside(kept.values.value(n), true) == yes {
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // testSheet is test for a row of a sheet.
@@ -327,7 +321,7 @@ func (s *scan) next(b uint32) (uint32, bool, error) {
 
 func (s *scan) keep(b uint32, in set) (set, error) {
 	if s.rows != nil {
-		return s.rows.keep(b, in)
+		return s.q.keepColumns(b, in, []columnar{s})
 	}
 	if err := s.load(); err != nil {
 		return set{}, err

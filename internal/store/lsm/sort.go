@@ -139,9 +139,10 @@ func (q *query) hits(a *arms) (*listed, error) {
 
 // top keeps the first limit+1 places behind after, in order.
 type top struct {
-	limit int
-	after *place
-	rows  []*place
+	limit   int
+	after   *place
+	rows    []*place
+	changes int
 }
 
 // full reports whether what comes behind the places is not wanted any more.
@@ -161,6 +162,7 @@ func (t *top) add(p *place) {
 		own = t.rows[t.limit]
 		t.rows = t.rows[:t.limit]
 	}
+	t.changes++
 	own.take(p)
 	t.rows = slices.Insert(t.rows, at, own)
 }
@@ -191,15 +193,94 @@ func (t *top) places() []place {
 func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) {
 	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
 	for i, b := range hits.order {
-		for _, o := range hits.sets[i].all() {
-			at, err := r.place(q.rid(b, o))
-			if err != nil {
-				return nil, err
-			}
-			t.add(at)
+		err := q.eachRun(b, hits.sets[i].all(), func(rows runRows) error { return r.rank(rows, &t) })
+		if err != nil {
+			return nil, err
 		}
 	}
 	return t.places(), nil
+}
+
+// rank adds rows to a page. Those that stand behind it by their first key are passed
+// over without a look at more, where columns tell.
+func (r *ranker) rank(rows runRows, t *top) error {
+	base := rows.run << r.q.store.tuning.keptShift
+	decided := rows.before(r.decides(rows.run))
+	if err := r.q.look(decided); err != nil {
+		return err
+	}
+	known := -1 // changes of t that the page's end is of
+	for i, o := range rows.ords {
+		place := int(o) + rows.off
+		if i < decided && t.full() {
+			if known != t.changes {
+				known = t.changes
+				r.end(&t.rows[t.limit].keys[0])
+			}
+			if r.isBehind(place) {
+				continue
+			}
+		}
+		at, err := r.place(base + uint64(place))
+		if err != nil {
+			return err
+		}
+		t.add(at)
+	}
+	return nil
+}
+
+// decides gives of how many rows of a run columns tell the first key.
+func (r *ranker) decides(run uint64) int {
+	if r.sorts[0].By != plan.ByParam {
+		return 0
+	}
+	decided := 1 << r.q.store.tuning.keptShift
+	for i := range r.columns[0] {
+		c := &r.columns[0][i]
+		decided = min(decided, c.covered(r.q, run))
+	}
+	return decided
+}
+
+// end notes in each column which values stand behind a key: those before the first
+// that is as large, or those from the first that is larger.
+func (r *ranker) end(key *sortKey) {
+	r.bounds = r.bounds[:0]
+	for i := range r.columns[0] {
+		values := &r.columns[0][i].kept.column.values
+		b := codeBounds{high: uint16(values.count())}
+		switch {
+		case key.missing: // every value stands before it
+		case key.desc:
+			b.low = values.from(key.value, false)
+		default:
+			b.high = values.from(key.value, true)
+		}
+		r.bounds = append(r.bounds, b)
+	}
+	r.endMissing = key.missing
+}
+
+// codeBounds are codes of a column, high excluded.
+type codeBounds struct{ low, high uint16 }
+
+// isBehind reports whether a row stands behind the page's end, whatever its other
+// keys are, by its place in its run.
+func (r *ranker) isBehind(place int) bool {
+	if r.endMissing { // a row without a value may stand before it
+		return false
+	}
+	for i := range r.columns[0] {
+		column, b := r.columns[0][i].kept.column, r.bounds[i]
+		if column.codes == nil {
+			continue
+		}
+		if code := column.codes[place]; code == keptMany || code-b.low < b.high-b.low {
+			return false
+		}
+	}
+	return true
 }
 
 // ranker makes the places of rows in an order.
@@ -208,6 +289,9 @@ type ranker struct {
 	sorts   []plan.Sort
 	columns [][]column // of each sort by a param
 	room    place
+
+	bounds     []codeBounds // of each column of the first key: where the page ends
+	endMissing bool         // it ends with a row without a value
 }
 
 func (q *query) ranker(sorts []plan.Sort) *ranker {
@@ -252,7 +336,7 @@ func (r *ranker) setKey(rid uint64, i int) error {
 // setValue finds a row's smallest value of the sort's params, or its largest.
 func (r *ranker) setValue(rid uint64, key *sortKey, columns []column) error {
 	key.missing = true
-	return r.q.eachOf(rid, columns, func(value []byte) {
+	return r.q.eachOfAll(rid, columns, func(value []byte) {
 		if key.missing || key.desc == (bytes.Compare(value, key.value) > 0) {
 			key.missing, key.value = false, append(key.value[:0], value...)
 		}

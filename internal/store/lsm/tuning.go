@@ -17,6 +17,8 @@ type tuning struct {
 	// one row: references are read from sheets, a sheet at a time, while the test
 	// of a row reads its header and the containers of what points to it.
 	hasRowCost int64
+	// hasKeptCost is the same where the references are kept as columns.
+	hasKeptCost int64
 	// selfShare is how many rows a Has may be asked about for each resource that
 	// its sources point to, for the rows' hashes to be compared with these,
 	// instead of pointers being followed.
@@ -35,11 +37,14 @@ type tuning struct {
 	// sheetRows is how many rows a sheet of facts has; cutFrom and cutSpare say
 	// when its values are cut (sheetWriter).
 	sheetRows, cutFrom, cutSpare int
-	// keptShift says how many rows a kept column is of, a power of two; keptFrom
-	// is how many of them must be looked up in facts before it is made, which
-	// takes about the time of as many.
-	keptShift uint
-	keptFrom  uint32
+	// keptShift says how many rows a kept column is of at most, a power of two that
+	// is no larger than 65,536 (a code's place among several has 16 bits). It is made
+	// of keptStep rows more at a time, and of no fewer than keptLeast, when one in
+	// keptPart of as many was looked up in facts: a row that is read for a column
+	// costs a part of one that is looked up, as all rows of a sheet are.
+	keptShift           uint
+	keptStep, keptLeast int
+	keptPart            int
 	// keptRowsFrom is how often a key or range is asked for before its rows are kept.
 	keptRowsFrom int
 }
@@ -48,7 +53,7 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 
 // usualTuning was set by measurement: engine.md, 5.4.
 var usualTuning = tuning{
-	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
+	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
-	keptShift: 10, keptFrom: 256, keptRowsFrom: 3,
+	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 16, keptRowsFrom: 3,
 }
