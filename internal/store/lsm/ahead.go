@@ -368,6 +368,7 @@ func (q *sequencer) ingest(a *ahead) error {
 	q.touchedBy(a)
 	q.store.publish(q.next)
 	q.store.sealer.notice(q.next)
+	q.store.settler.notice(q.next)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -13,18 +14,25 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, settleAfter: time.Hour, settleTables: 3, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
 }
+
+// SettleSoon makes stores that are opened from now on put their tables in order
+// without waiting.
+func (e *Engine) SettleSoon() { e.tuning.settleAfter = time.Millisecond }
+
+// SettleTables puts tables in order, as is done when nothing is written.
+func (s *Store) SettleTables(ctx context.Context) error { return s.settler.settle(ctx) }
 
 // Settle writes everything into tables and compacts them.
 func (s *Store) Settle(ctx context.Context) error {
 	return errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true))
 }
 
-// Table is one table: its level and the keyspaces of its first and last key.
+// Table is one table: the keyspaces of its first and last key, and the deletions in it.
 type Table struct {
-	Level       int
 	First, Last byte
+	Deletions   uint64
 }
 
 // Tables lists all tables, after what is in memory was written into some.
@@ -32,10 +40,10 @@ func (s *Store) Tables() (all []Table, err error) {
 	if err := s.db.Flush(); err != nil {
 		return nil, err
 	}
-	levels, err := s.db.SSTables()
-	for level, tables := range levels {
+	levels, err := s.db.SSTables(pebble.WithProperties())
+	for _, tables := range levels {
 		for _, t := range tables {
-			all = append(all, Table{level, t.Smallest.UserKey[0], t.Largest.UserKey[0]})
+			all = append(all, Table{t.Smallest.UserKey[0], t.Largest.UserKey[0], t.Properties.NumDeletions})
 		}
 	}
 	return all, err

@@ -280,6 +280,10 @@ func (g *group) write(r *request, now int64, purges map[int]*purge) ([]store.Out
 
 func (g *group) writeMeta(edit metaEdit) {
 	g.wrote = true
+	if edit.idle {
+		must(g.batch.Delete(edit.key, nil))
+		return
+	}
 	switch edit.key[0] {
 	case spaceBody, spacePointer, spaceHistory:
 		g.q.touchedAll()

@@ -43,7 +43,10 @@ type request struct {
 }
 
 // metaEdit sets a meta key, or deletes it when value is nil.
-type metaEdit struct{ key, value []byte }
+type metaEdit struct {
+	key, value []byte
+	idle       bool // the key has the form of no key: nothing changes by it
+}
 
 type reply struct {
 	outcomes []store.Outcome
@@ -286,6 +289,7 @@ func (q *sequencer) landed(err error) {
 	}
 	q.store.publish(f.at)
 	q.store.sealer.notice(f.at)
+	q.store.settler.notice(f.at)
 	q.tell(f.answers, nil)
 	if err := f.batch.Close(); err != nil {
 		q.store.log.Error("a batch was not closed", "error", err)

@@ -42,6 +42,7 @@ type Store struct {
 
 	sequencer *sequencer
 	sealer    *sealer
+	settler   *settler
 	published published
 	backups   sync.Mutex // held by a backup, and while the STORE file changes
 	constants constants  // guarded by backups
@@ -134,7 +135,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
 		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
 	}, tables)
-	s.sealer = newSealer(s)
+	s.sealer, s.settler = newSealer(s), newSettler(s)
 	go s.sequencer.run()
 	go s.sealer.run()
 	s.sealer.notice(newest) // of what a crash left, or an older format
@@ -194,6 +195,7 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		o.Levels[i].IndexBlockSize = indexBlockBytes
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
+	o.Levels[bottomLevel-1].BlockSize = restBlockBytes
 	o.Levels[bottomLevel].BlockSize = restBlockBytes
 	o.Experimental.SpanPolicyFunc = oneSpan
 	o.EnsureDefaults() // tables are written with these options too
@@ -201,12 +203,15 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 }
 
 // compressionSettings are Zstandard of level 3 at the bottom, for every block: what
-// rests there is kept for years. Above it, Zstandard of level 1, as tables of rows
-// are moved to the bottom as they are. Pebble would fall back to a weaker code where
+// rests there is kept for years; and right above it, from where tables are often moved
+// as they are. Else Zstandard of level 1, as rows are moved from there too. Pebble would fall back to a weaker code where
 // Zstandard saves less than a tenth more; packed bodies are often just that.
 func compressionSettings() pebble.DBCompressionSettings {
 	settings := pebble.UniformDBCompressionSettings(loadCompression())
-	settings.Name, settings.Levels[bottomLevel] = "Tarn", unyielding(block.GoodCompression)
+	settings.Name = "Tarn"
+	for level := bottomLevel - 1; level <= bottomLevel; level++ {
+		settings.Levels[level] = unyielding(block.GoodCompression)
+	}
 	return settings
 }
 
@@ -306,6 +311,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.sequencer.stop()
+	s.settler.stop()
 	s.sealer.stop()
 	s.gate.Lock()
 	defer s.gate.Unlock()

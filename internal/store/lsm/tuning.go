@@ -1,5 +1,7 @@
 package lsm
 
+import "time"
+
 // tuning is where a query turns from one way to another; all give the same
 // answer. Tests set it low, so that small stores take every way.
 type tuning struct {
@@ -45,6 +47,10 @@ type tuning struct {
 	keptShift           uint
 	keptStep, keptLeast int
 	keptPart            int
+	// settleAfter is how long nothing must be written before tables are put in order;
+	// settleTables is how many small ones are put together.
+	settleAfter  time.Duration
+	settleTables int
 	// keptRowsFrom is how often a key or range is asked for before its rows are kept.
 	keptRowsFrom int
 }
@@ -56,4 +62,5 @@ var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
 	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 16, keptRowsFrom: 3,
+	settleAfter: 2 * time.Second, settleTables: 4,
 }
