@@ -32,6 +32,7 @@ type bench struct {
 	store  store.Store
 	root   string
 	broken atomic.Int64 // how many Adds from now the store fails; negative: never
+	adding func()       // called at each Add, unless it is nil
 }
 
 // judge refuses resources whose birthDate is "bad", and lets those that are
@@ -75,6 +76,9 @@ type brittlePart struct {
 }
 
 func (p brittlePart) Add(ctx context.Context, ops []store.Op, cursor []byte) error {
+	if p.b.adding != nil {
+		p.b.adding()
+	}
 	if p.b.broken.Add(-1) == 0 {
 		return fault.New(fault.Unavailable, "test", "the store broke")
 	}
@@ -263,6 +267,45 @@ func TestImportAccountsForEveryLine(t *testing.T) {
 	manifest, err := os.ReadFile(filepath.Join(b.root, "out", "x", "store-1-FHIR_IMPORT-"+j.ID, "Manifest.json"))
 	if err != nil || !bytes.Contains(manifest, fmt.Appendf(nil, `"numberOfResourcesImportedSuccessfully":%d`, report.Imported)) {
 		t.Errorf("manifest %s, %v", manifest, err)
+	}
+}
+
+// What a running import reports as read is what it has brought to the store, and at
+// most what its reader holds beside it.
+func TestImportReportsWhatIsReadWhileItRuns(t *testing.T) {
+	const pieces, lines, readAhead = 4, 500, 256 << 10 // bulk's
+	b := newBench(t)
+	var text strings.Builder
+	line := 0
+	for i := range pieces * lines {
+		before := text.Len()
+		text.WriteString(patient(fmt.Sprint("p", i), `,"language":"`+strings.Repeat("x", 1000)+`"`))
+		line = text.Len() - before
+	}
+	b.file("a.ndjson", []byte(text.String()))
+	var read []int64
+	b.adding = func() {
+		j, err := b.Jobs.Get(t.Context(), "job-1")
+		var report bulk.ImportReport
+		if err == nil {
+			err = json.Unmarshal(j.Progress, &report)
+		}
+		if err != nil || report.ScannedBytes != int64(text.Len()) {
+			t.Errorf("the report %+v, %v", report, err)
+		}
+		read = append(read, report.ReadBytes)
+	}
+	if _, report := b.run("minimal"); report.ReadBytes != report.ScannedBytes {
+		t.Errorf("%d bytes of %d are read at the end", report.ReadBytes, report.ScannedBytes)
+	}
+	if len(read) != pieces+1 || read[0] != 0 { // the last Add is for the cursor alone
+		t.Fatalf("read before each piece: %v", read)
+	}
+	for i, n := range read[1:] {
+		brought := int64((i + 1) * lines * line)
+		if n < min(brought, int64(text.Len()))-int64(lines*10) || n > brought+readAhead {
+			t.Errorf("%d bytes are reported to be read behind %d pieces, of about %d", n, i+1, brought)
+		}
 	}
 }
 
