@@ -65,7 +65,8 @@ func grown(b *testing.B, factor int) *loaded {
 	l := &loaded{registry: searchparam.NewRegistry(), dir: filepath.Join(root, "s")}
 	_, err = os.Stat(l.dir)
 	there := err == nil
-	l.Store = made(b, engine(b, lsm.Options{Root: root, Dictionaries: dictionaries, CacheBytes: grownCache}))
+	l.engine = engine(b, lsm.Options{Root: root, Dictionaries: dictionaries, CacheBytes: grownCache})
+	l.Store = made(b, l.engine)
 	if there {
 		return l
 	}
@@ -130,6 +131,8 @@ func BenchmarkSearches(b *testing.B) {
 					_, err := view.Search(b.Context(), plans[n%len(plans)])
 					return err
 				})
+				b.ReportMetric(float64(l.engine.KeptBytes())/(1<<20), "MiB-columns")
+				b.ReportMetric(float64(l.engine.KeptRowsBytes())/(1<<20), "MiB-rows")
 			})
 		}
 	})

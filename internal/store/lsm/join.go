@@ -290,20 +290,27 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 	return j, nil
 }
 
+// usualTargets is for how many targets there is room from the start, at most.
+const usualTargets = 1024
+
 // gatherTargets gives the self hashes of what the sources point to.
 func (q *query) gatherTargets(params []plan.Param, sources *arms) (map[plan.Hash]struct{}, error) {
-	targets := map[plan.Hash]struct{}{}
 	newest, ok := q.newestBlock()
 	if !ok {
-		return targets, nil
+		return nil, nil
 	}
+	most, err := sources.bound()
+	if err != nil {
+		return nil, err
+	}
+	targets := make(map[plan.Hash]struct{}, min(most, usualTargets))
 	columns := columnsOf(params)
 	add := func(value []byte) {
 		if len(value) == hashSize {
 			targets[plan.Hash(value)] = struct{}{}
 		}
 	}
-	err := sources.each(newest, func(b uint32, rows set) (bool, error) {
+	err = sources.each(newest, func(b uint32, rows set) (bool, error) {
 		return true, q.eachRun(b, rows.all(), func(rows runRows) error {
 			for i := range columns {
 				if err := q.eachNew(rows, &columns[i], add); err != nil {

@@ -19,8 +19,10 @@ const (
 	// keptShare is the part of Options.CacheBytes that kept columns may take.
 	keptShare = 4
 	// keptAtOnce is how often one query makes a column or makes one longer at most,
-	// as that takes a millisecond or two.
-	keptAtOnce = 4
+	// which takes a millisecond or two each and saves looking up many more rows;
+	// keptAhead is the same where it saves this query nothing.
+	keptAtOnce = 16
+	keptAhead  = 4
 	// keptCut is how many values that sheets have cut, each found again by a look into
 	// the index, are taken for another column made.
 	keptCut = 1024

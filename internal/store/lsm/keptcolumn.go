@@ -192,6 +192,9 @@ func (c *column) keepAll(q *query, run uint64) (whole bool, err error) {
 		if rows == 0 {
 			return true, nil
 		}
+		if q.keptMade >= keptAhead {
+			return false, nil
+		}
 		if err := k.make(q, c.param, rows); err != nil {
 			return false, err
 		}

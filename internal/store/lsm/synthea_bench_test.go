@@ -172,6 +172,7 @@ func (k *opsSink) importTo(b *testing.B, s *lsm.Store, share, n int) {
 // loaded is a store with the Synthea patients.
 type loaded struct {
 	*lsm.Store
+	engine   *lsm.Engine // of BenchmarkSearches alone
 	registry *searchparam.Registry
 	dir      string
 }
