@@ -38,9 +38,9 @@ const (
 	settledBytes = 4 << 20
 	settleChunk  = 32 << 20
 	// settleShare is the part of the index that must lie above the bottom for all
-	// of it to be written anew: a quarter. Below leastSettled bytes nothing is, and
+	// of it to be written anew: an eighth. Below leastSettled bytes nothing is, and
 	// an index of more than mostSettled bytes is left to Pebble.
-	settleShare  = 4
+	settleShare  = 8
 	leastSettled = 256 << 10
 	mostSettled  = 256 << 20
 )
