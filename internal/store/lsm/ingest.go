@@ -23,7 +23,7 @@ import (
 // as sorted tables, one for each span of keyspaces that grows in its own way,
 // and Pebble takes all of them at once, with the cursor among them.
 //
-//	rows      01         at the end of its keyspace: never compacted again
+//	rows      01         at the end of its keyspace: written once more when it is settled
 //	pointers  02 03
 //	index     04 to 08
 //	sheets    0a         at the end of its keyspace
