@@ -21,7 +21,7 @@ const (
 	// keptAtOnce is how often one query makes a column or makes one longer at most,
 	// which takes a millisecond or two each and saves looking up many more rows;
 	// keptAhead is the same where it saves this query nothing.
-	keptAtOnce = 16
+	keptAtOnce = 32
 	keptAhead  = 4
 	// keptCut is how many values that sheets have cut, each found again by a look into
 	// the index, are taken for another column made.

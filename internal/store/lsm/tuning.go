@@ -43,7 +43,7 @@ type tuning struct {
 	// is no larger than 65,536 (a code's place among several has 16 bits). It is made
 	// of keptStep rows more at a time, and of no fewer than keptLeast, when one in
 	// keptPart of as many was looked up in facts: a row that is read for a column
-	// costs a part of one that is looked up, as all rows of a sheet are.
+	// costs a part of one that is looked up, as all rows of its sheet are read.
 	keptShift           uint
 	keptStep, keptLeast int
 	keptPart            int
@@ -61,6 +61,6 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
-	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 16, keptRowsFrom: 3,
+	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 64, keptRowsFrom: 3,
 	settleAfter: 2 * time.Second, settleTables: 4,
 }
