@@ -18,7 +18,7 @@ const (
 	leastMemory = 64
 	// programMiB is what is resident of the executable and of threads under load,
 	// which the collector does not count.
-	programMiB = 64
+	programMiB = 72
 	// cacheShare is the part of the memory that caches and memtables get.
 	cacheShare = 4
 	// memtableShare is the part of those that one memtable may grow to, between
