@@ -174,5 +174,8 @@ func times(i Interval) (low, high time.Time) {
 	if i.High != fhir.MaxTime {
 		high = time.UnixMilli(i.High).UTC()
 	}
+	if i.High != fhir.MaxTime && high.IsZero() { // the first moment of year 1 would be open: nothing is as old
+		high = high.Add(-time.Millisecond)
+	}
 	return low, high
 }
