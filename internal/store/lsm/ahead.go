@@ -166,7 +166,7 @@ func (a *ahead) close() { a.timed, a.err = a.write(tableRows, tablePointers) }
 
 // drop removes the tables written so far.
 func (a *ahead) drop() error {
-	paths := append(a.paths, a.timed...)
+	paths := slices.Concat(a.paths, a.timed)
 	a.paths, a.timed = nil, nil
 	return a.remove(paths)
 }
