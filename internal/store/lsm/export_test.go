@@ -21,6 +21,9 @@ func (e *Engine) TakeEveryWay() {
 // without waiting.
 func (e *Engine) SettleSoon() { e.tuning.settleAfter = time.Millisecond }
 
+// SettleFrom leaves what takes fewer bytes as it is.
+func (e *Engine) SettleFrom(bytes uint64) { e.tuning.settleFrom = bytes }
+
 // SettleTables puts tables in order, as is done when nothing is written.
 func (s *Store) SettleTables(ctx context.Context) error { return s.settler.settle(ctx) }
 

@@ -34,15 +34,48 @@ const (
 	keptTypical = 32 << 10
 )
 
-// kept is the columns of all open stores.
-type kept struct {
-	room int64 // bytes
+// keptMemory is what columns and rows that are kept have in common: room, and that
+// what is kept of a store holds for one count of its state.edits.
+type keptMemory struct {
+	room    int64           // bytes
+	dropAll func(of *Store) // takes away what is kept of a store; mu is held
 
 	mu    sync.Mutex
-	sets  map[keptKey]*keptSet
-	edits map[*Store]uint64 // of the state that a store's columns hold for
+	edits map[*Store]uint64 // of the state that what is kept of a store holds for
 	used  int64             // bytes
-	uses  int64             // of sets, by which their age is told
+}
+
+// publish has what is kept of a store hold for a state, before anyone reads it. What
+// held for an older one goes at once: it may be what was purged.
+func (k *keptMemory) publish(of *Store, edits uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.edits[of] != edits {
+		k.dropAll(of)
+		k.edits[of] = edits
+	}
+}
+
+// forget drops what is kept of a store that is closed.
+func (k *keptMemory) forget(of *Store) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.dropAll(of)
+	delete(k.edits, of)
+}
+
+// bytes is what it takes.
+func (k *keptMemory) bytes() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.used
+}
+
+// kept is the columns of all open stores.
+type kept struct {
+	keptMemory
+	sets map[keptKey]*keptSet
+	uses int64 // of sets, by which their age is told
 }
 
 type keptKey struct {
@@ -64,18 +97,9 @@ type keptChunk struct {
 }
 
 func newKept(room int64) *kept {
-	return &kept{room: room, sets: map[keptKey]*keptSet{}, edits: map[*Store]uint64{}}
-}
-
-// publish has the columns of a store hold for a state, before anyone reads it.
-// Those of an older one go at once: they may hold what was purged.
-func (k *kept) publish(of *Store, edits uint64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.edits[of] != edits {
-		k.dropAll(of)
-		k.edits[of] = edits
-	}
+	k := &kept{keptMemory: keptMemory{room: room, edits: map[*Store]uint64{}}, sets: map[keptKey]*keptSet{}}
+	k.dropAll = k.dropStore
+	return k
 }
 
 // chunks gives the first n runs of a param; nil: those of another state are kept.
@@ -149,27 +173,12 @@ func (k *kept) drop(key keptKey, s *keptSet) {
 	k.used -= s.bytes
 }
 
-// forget drops what is kept of a store that is closed.
-func (k *kept) forget(of *Store) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.dropAll(of)
-	delete(k.edits, of)
-}
-
-func (k *kept) dropAll(of *Store) {
+func (k *kept) dropStore(of *Store) {
 	for key, s := range k.sets {
 		if key.store == of {
 			k.drop(key, s)
 		}
 	}
-}
-
-// bytes is what the columns take.
-func (k *kept) bytes() int64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.used
 }
 
 // maxSelves bounds the rows of a store of which it is kept whose they are.

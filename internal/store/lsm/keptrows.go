@@ -3,7 +3,6 @@ package lsm
 import (
 	"bytes"
 	linked "container/list"
-	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -26,13 +25,9 @@ const (
 
 // keptRows is the rows that are kept of all open stores.
 type keptRows struct {
-	room int64 // bytes
-
-	mu     sync.Mutex
+	keptMemory
 	of     map[*Store]map[string]*linked.Element // of *keptLeaf, by what is asked for
 	recent *linked.List                          // all of them, the last one asked first
-	edits  map[*Store]uint64                     // of the state that a store's rows hold for
-	used   int64                                 // bytes
 }
 
 // keptLeaf is the rows of one index key or range.
@@ -47,18 +42,12 @@ type keptLeaf struct {
 }
 
 func newKeptRows(room int64) *keptRows {
-	return &keptRows{room: room, of: map[*Store]map[string]*linked.Element{}, recent: linked.New(), edits: map[*Store]uint64{}}
-}
-
-// publish has the rows of a store hold for a state, before anyone reads it. Those
-// of an older one go at once: they may be what was purged.
-func (k *keptRows) publish(of *Store, edits uint64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.edits[of] != edits {
-		k.dropAll(of)
-		k.edits[of] = edits
+	k := &keptRows{
+		keptMemory: keptMemory{room: room, edits: map[*Store]uint64{}},
+		of:         map[*Store]map[string]*linked.Element{}, recent: linked.New(),
 	}
+	k.dropAll = k.dropStore
+	return k
 }
 
 // ask counts that a key is asked for, and gives what is kept of it; wanted: it is
@@ -118,26 +107,11 @@ func (k *keptRows) drop(e *linked.Element) {
 	k.used -= leaf.bytes
 }
 
-// forget drops what is kept of a store that is closed.
-func (k *keptRows) forget(of *Store) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.dropAll(of)
-	delete(k.edits, of)
-}
-
-func (k *keptRows) dropAll(of *Store) {
+func (k *keptRows) dropStore(of *Store) {
 	for _, e := range k.of[of] {
 		k.drop(e)
 	}
 	delete(k.of, of)
-}
-
-// bytes is what the rows take.
-func (k *keptRows) bytes() int64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.used
 }
 
 // keptOf gives the rows of a key or range, where they are kept; nil: the database

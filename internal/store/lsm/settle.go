@@ -38,8 +38,9 @@ const (
 	settledBytes = 4 << 20
 	settleChunk  = 32 << 20
 	// settleShare is the part of the index that must lie above the bottom for all
-	// of it to be written anew: an eighth. Below leastSettled bytes nothing is, and
-	// an index of more than mostSettled bytes is left to Pebble.
+	// of it to be written anew: an eighth. Less than leastSettled bytes are not worth
+	// the tables that are made for them, each of which costs some milliseconds, and an
+	// index of more than mostSettled bytes is left to Pebble.
 	settleShare  = 8
 	leastSettled = 256 << 10
 	mostSettled  = 256 << 20
@@ -143,7 +144,7 @@ func (w *settler) smallRuns(space byte) (runs []tableRun, err error) {
 	size, n := uint64(0), 0
 	var run tableRun
 	end := func() {
-		if n >= w.store.tuning.settleTables {
+		if n >= w.store.tuning.settleTables && size >= w.store.tuning.settleFrom {
 			runs = append(runs, run)
 		}
 		size, n = 0, 0
@@ -197,7 +198,7 @@ func (w *settler) lower(ctx context.Context) error {
 			}
 		}
 	}
-	if above < leastSettled || above+bottom > mostSettled || above*settleShare < above+bottom {
+	if above < w.store.tuning.settleFrom || above+bottom > mostSettled || above*settleShare < above+bottom {
 		return nil
 	}
 	return errors.Join(ctx.Err(), w.store.db.Compact(ctx, []byte{spacePointer}, []byte{spaceFacts}, false))

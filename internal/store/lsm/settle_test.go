@@ -3,6 +3,8 @@ package lsm_test
 import (
 	"fmt"
 	"maps"
+	"reflect"
+	"runtime"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -74,16 +76,39 @@ func TestTablesAreSettled(t *testing.T) {
 	mustCheck(t, s)
 }
 
+// What takes less than the tables that would be made for it is left as it is.
+func TestLittleIsNotSettled(t *testing.T) {
+	e := engine(t, memory(vfs.NewMem()))
+	e.TakeEveryWay()
+	e.SettleFrom(64 << 10)
+	s := scattered(t, e)
+	before, err := s.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SettleTables(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after, err := s.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(before, after) {
+		t.Errorf("tables were %v and are %v", before, after)
+	}
+}
+
 // A store that is written to and then left alone is put in order by itself.
 func TestTablesSettleByThemselves(t *testing.T) {
 	e := engine(t, memory(vfs.NewMem()))
 	e.TakeEveryWay()
 	e.SettleSoon()
 	s := scattered(t, e)
-	for n := 3; n >= 3; n, _ = tablesOf(t, s, rowTables) {
+	for n, _ := tablesOf(t, s, rowTables); n >= 3; n, _ = tablesOf(t, s, rowTables) {
 		if err := t.Context().Err(); err != nil {
 			t.Fatalf("%d tables of rows are left", n)
 		}
+		runtime.Gosched()
 	}
 	if n := count(t, s, plan.Term{Param: 7, Value: []byte("import0")}); n != 20 {
 		t.Errorf("%d resources, want 20", n)

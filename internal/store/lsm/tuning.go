@@ -48,9 +48,11 @@ type tuning struct {
 	keptStep, keptLeast int
 	keptPart            int
 	// settleAfter is how long nothing must be written before tables are put in order;
-	// settleTables is how many small ones are put together.
+	// settleTables is how many small ones are put together, at least, and settleFrom
+	// how many bytes.
 	settleAfter  time.Duration
 	settleTables int
+	settleFrom   uint64
 	// keptRowsFrom is how often a key or range is asked for before its rows are kept.
 	keptRowsFrom int
 }
@@ -62,5 +64,5 @@ var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
 	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 64, keptRowsFrom: 3,
-	settleAfter: 2 * time.Second, settleTables: 4,
+	settleAfter: 2 * time.Second, settleTables: 4, settleFrom: leastSettled,
 }
