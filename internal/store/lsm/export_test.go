@@ -14,7 +14,7 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, settleAfter: time.Hour, settleTables: 3, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, settleAfter: time.Hour, settleTables: 3, restFrom: 1, restWithin: time.Minute, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
 }
 
 // SettleSoon makes stores that are opened from now on put their tables in order
@@ -26,6 +26,16 @@ func (e *Engine) SettleFrom(bytes uint64) { e.tuning.settleFrom = bytes }
 
 // SettleTables puts tables in order, as is done when nothing is written.
 func (s *Store) SettleTables(ctx context.Context) error { return s.settler.settle(ctx) }
+
+// RestFrom brings so many bytes of the log into tables when nothing is written, and
+// lets a store that is closed wait so long for its own.
+func (e *Engine) RestFrom(bytes uint64, within time.Duration) {
+	e.tuning.restFrom, e.tuning.restWithin = bytes, within
+}
+
+// TablesFlushed counts the tables that memtables became since the store was opened,
+// those of a log that had to be read included.
+func (s *Store) TablesFlushed() uint64 { return s.db.Metrics().Levels[0].TablesFlushed }
 
 // Settle writes everything into tables and compacts them.
 func (s *Store) Settle(ctx context.Context) error {

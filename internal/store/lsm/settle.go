@@ -14,6 +14,7 @@ import (
 //
 //	rows, sheets    tables of imports and flushes, small and lightly packed, become
 //	                few: nothing else would, as they overlap no other
+//	the log         what it has becomes tables, when there is much of it (rest.go)
 //	pointers, index what lies above the bottom goes down when it is a good part of
 //	                what is there, and must not be looked into by each search any more
 //
@@ -108,6 +109,9 @@ func (w *settler) quiet(ctx context.Context) bool {
 
 // settle puts everything in order that is worth it.
 func (w *settler) settle(ctx context.Context) error {
+	if err := w.store.rest(ctx, w.store.tuning.restFrom); err != nil {
+		return err
+	}
 	for _, space := range []byte{spaceBody, spaceSheet} {
 		runs, err := w.smallRuns(space)
 		if err != nil {

@@ -82,11 +82,17 @@ func (f *floor) room(name string) error {
 	if err != nil {
 		return nil //nolint:nilerr // it is gone, or whoever copies it finds out
 	}
-	usage, err := f.fs.GetDiskUsage(f.path)
-	if err == nil && usage.AvailBytes < f.min+uint64(info.Size()) {
+	if !f.fits(uint64(info.Size())) {
 		return &fault.Error{Kind: fault.Full, Op: "lsm.Reseal", Detail: "the disk has no room for a copy of a file", Hint: "free some space"}
 	}
 	return nil
+}
+
+// fits reports whether so many bytes fit above the floor; a file system that cannot
+// tell has enough. Any goroutine may ask.
+func (f *floor) fits(bytes uint64) bool {
+	usage, err := f.fs.GetDiskUsage(f.path)
+	return err != nil || usage.AvailBytes >= f.min+bytes
 }
 
 // keepBallast makes the ballast file when it is not there and leaves enough

@@ -5,7 +5,8 @@ type Stats struct {
 	Commits     uint64 // number of the newest commit
 	Rows        uint64 // row numbers given
 	DiskBytes   uint64 // in Pebble's files, logs included
-	MemBytes    uint64 // in memtables
+	MemBytes    uint64 // that memtables take, whatever is in them
+	LogBytes    uint64 // in the log and in no table yet
 	Compactions int64  // since open
 	Flushes     int64  // since open
 	L0Files     int64  // not compacted yet: many slow reads, too many stop writes
@@ -25,7 +26,7 @@ func (s *Store) Stats() Stats {
 	defer s.published.drop(snap)
 	return Stats{
 		Commits: snap.commit, Rows: snap.rid,
-		DiskBytes: m.DiskSpaceUsage(), MemBytes: m.MemTable.Size,
+		DiskBytes: m.DiskSpaceUsage(), MemBytes: m.MemTable.Size + m.MemTable.ZombieSize, LogBytes: m.WAL.Size,
 		Compactions: m.Compact.Count, Flushes: m.Flush.Count,
 		L0Files: m.Levels[0].TablesCount, Snapshots: m.Snapshots.Count,
 		FreeBytes: s.sequencer.floor.free.Load(),

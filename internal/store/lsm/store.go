@@ -29,6 +29,7 @@ type Store struct {
 	shift       uint // a block is 1<<shift rows
 	bodies      *bodies
 	tuning      tuning
+	memtable    uint64 // bytes that one may grow to
 	db          *pebble.DB
 	lock        *pebble.Lock
 	sealed      *seal.FS
@@ -110,7 +111,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, kept: e.kept, keptRows: e.keptRows, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, memtable: e.opts.MemTableBytes, kept: e.kept, keptRows: e.keptRows, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
 	if len(c.MACKey) == 0 {
@@ -178,10 +179,10 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		// Stalls begin at four memtables or forty sublevels of L0. An import puts
 		// tables there without being held up itself, and faster than compactions
 		// take them away: at twenty, commits beside it stood still for 50 to 90 ms.
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: stopMemtables,
 		L0CompactionThreshold:       restingSublevels,
 		LBaseMaxBytes:               baseBytes,
-		L0StopWritesThreshold:       40,
+		L0StopWritesThreshold:       stopSublevels,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(2, runtime.GOMAXPROCS(0)/2) },
 		MaxManifestFileSize:         4 << 20,
 		Cleaner:                     deleter{},
@@ -309,8 +310,8 @@ func storeClosed(op string) error {
 	return fault.New(fault.Unavailable, op, "the store is closed")
 }
 
-// Close implements store.Store. It waits only until calls under way have
-// noticed.
+// Close implements store.Store. It waits until calls under way have noticed, and
+// then two seconds (restWithin) at most for what is in the log only to be written into tables.
 func (s *Store) Close() error {
 	if s.closing.Swap(true) {
 		s.gate.RLock() // until the first Close is done
@@ -326,6 +327,7 @@ func (s *Store) Close() error {
 	s.published.closeAll()
 	s.kept.forget(s)
 	s.keptRows.forget(s)
+	s.restClosing()
 	err := s.closeDatabase()
 	s.free()
 	return fault.Wrap(fault.Internal, "lsm.Close", err)

@@ -53,6 +53,12 @@ type tuning struct {
 	settleAfter  time.Duration
 	settleTables int
 	settleFrom   uint64
+	// restFrom is how many bytes of the log are brought into tables then. Each such
+	// flush makes tables that compactions write again together with others.
+	restFrom uint64
+	// restWithin bounds how long a store that is closed waits for that: a disk that is
+	// so slow leaves the log as it is, and the next opening reads it.
+	restWithin time.Duration
 	// keptRowsFrom is how often a key or range is asked for before its rows are kept.
 	keptRowsFrom int
 }
@@ -64,5 +70,5 @@ var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
 	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 64, keptRowsFrom: 3,
-	settleAfter: 2 * time.Second, settleTables: 4, settleFrom: leastSettled,
+	settleAfter: 2 * time.Second, settleTables: 4, settleFrom: leastSettled, restFrom: 1 << 20, restWithin: 2 * time.Second,
 }

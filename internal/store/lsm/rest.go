@@ -1,0 +1,66 @@
+package lsm
+
+import "context"
+
+// What is in the log is brought into tables while nobody waits for it: when nothing
+// is written any more (settle.go), and before the store is closed. Pebble would
+// write the same tables at the next opening, while somebody waits, and would leave
+// the store with a memtable twice as large as the log that it read again.
+const (
+	// restSpare is what must stay free above the floor beside the tables, for the
+	// manifest and a new log: without it the log stays, as Pebble tries again for ever
+	// to write a table, and ends the process when it cannot write the others.
+	restSpare = 8 << 20
+	// restSublevels is how far level 0 must be from where Pebble lets those who
+	// write wait for compactions.
+	restSublevels = stopSublevels / 2
+	// stopMemtables and stopSublevels are Pebble's thresholds for that wait.
+	stopMemtables, stopSublevels = 4, 40
+)
+
+// logged gives how many bytes of the log are in no table, if they can be brought
+// there now: 0 also says that Pebble would wait for compactions or flushes, or that
+// the disk has no room.
+func (s *Store) logged() uint64 {
+	m := s.db.Metrics()
+	switch {
+	case m.Levels[0].Sublevels >= restSublevels,
+		m.MemTable.Size >= (stopMemtables-1)*s.memtable,   // flushes lag behind
+		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare): // tables are smaller than the log; twice, for what others write meanwhile
+		return 0
+	}
+	return m.WAL.Size
+}
+
+// rest brings the log into tables, if it has so many bytes at least, and waits for
+// them until ctx ends.
+func (s *Store) rest(ctx context.Context, from uint64) error {
+	if n := s.logged(); n == 0 || n < from {
+		return nil
+	}
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// restClosing is rest for a store that is closed, when nobody else uses the database
+// any more. Compactions are left for the next opening. A store whose log cannot be
+// written is left as it is: Pebble ends the process when it cannot finish a log.
+func (s *Store) restClosing() {
+	if s.sequencer.broken != nil {
+		return
+	}
+	s.compactions.Unregister()
+	ctx, cancel := context.WithTimeout(context.Background(), s.tuning.restWithin)
+	defer cancel()
+	if err := s.rest(ctx, 1); err != nil {
+		s.log.Warn("the log was not brought into tables before the store was closed; the next opening reads it", "error", err)
+	}
+}
