@@ -28,6 +28,12 @@ func (p *parser) condition(t plan.Type, name string, pair Pair, depth int) (Cond
 	if code == "_filter" {
 		return p.filter(t, modifier, pair, depth)
 	}
+	if code == "_type" {
+		return p.isType(t, modifier, pair)
+	}
+	if code == "_has" {
+		return nil, incompleteHas(pair)
+	}
 	if code == contentParam.Code && !p.indexesContent(t) {
 		return p.content(modifier, pair)
 	}
@@ -168,7 +174,7 @@ func (p *parser) having(t plan.Type, spec string, pair Pair, depth int) (Cond, e
 	}
 	parts := strings.SplitN(spec, ":", 3)
 	if len(parts) < 3 || parts[2] == "" {
-		return nil, invalid(pair, "_has is not complete", "write _has:Type:reference:parameter, as in _has:Observation:patient:code")
+		return nil, incompleteHas(pair)
 	}
 	from, ok := p.reg.Type(parts[0])
 	if !ok {
@@ -190,6 +196,29 @@ func (p *parser) having(t plan.Type, spec string, pair Pair, depth int) (Cond, e
 		return nil, err
 	}
 	return Having{param, On{from, cond}}, nil
+}
+
+func incompleteHas(pair Pair) error {
+	return invalid(pair, "_has is not complete", "write _has:Type:reference:parameter, as in _has:Observation:patient:code")
+}
+
+// isType reads _type behind a hop (R4 3.1.1.4.24): the type that is led to is
+// known, so that it holds for all of its resources or for none.
+func (p *parser) isType(t plan.Type, modifier string, pair Pair) (Cond, error) {
+	if modifier == "missing" {
+		return presentAlways(pair)
+	}
+	if modifier != "" && modifier != "not" {
+		return nil, invalid(pair, fmt.Sprintf("_type has no modifier :%s", modifier), "")
+	}
+	named, strange := p.typesIn(pair.Value)
+	if len(strange) > 0 {
+		return nil, noType(pair, strange[0])
+	}
+	if slices.Contains(named, t) == (modifier == "not") {
+		return Never{}, nil
+	}
+	return ByID{Not: true}, nil
 }
 
 // match reads the value of a parameter under its modifier.

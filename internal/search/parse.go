@@ -137,18 +137,35 @@ func (p *parser) chooseTypes(types []plan.Type, pairs []Pair) error {
 	return nil
 }
 
+// namedTypes are the types that _type names. Names of no type are refused, or
+// passed over where the client asked for lenience and others are left.
 func (p *parser) namedTypes(pair Pair) ([]plan.Type, error) {
-	var named []plan.Type
-	for name := range strings.SplitSeq(pair.Value, ",") {
+	named, strange := p.typesIn(pair.Value)
+	if len(strange) > 0 && (!p.o.Lenient || p.o.Conditional || len(named) == 0) {
+		return nil, noType(pair, strange[0])
+	}
+	for _, name := range strange {
+		p.q.Ignored = append(p.q.Ignored, Ignored{Pair{pair.Name, name}, "is no resource type"})
+	}
+	return named, nil
+}
+
+func noType(pair Pair, name string) error {
+	return invalid(pair, fmt.Sprintf("%q is no resource type", name), "")
+}
+
+// typesIn reads a list of types, each once, and the names that are none.
+func (p *parser) typesIn(list string) (named []plan.Type, strange []string) {
+	for name := range strings.SplitSeq(list, ",") {
 		t, ok := p.reg.Type(name)
-		if !ok {
-			return nil, invalid(pair, fmt.Sprintf("%q is no resource type", name), "")
-		}
-		if !slices.Contains(named, t) {
+		switch {
+		case !ok:
+			strange = append(strange, name)
+		case !slices.Contains(named, t):
 			named = append(named, t)
 		}
 	}
-	return named, nil
+	return named, strange
 }
 
 func invalid(pair Pair, detail, hint string) error {
@@ -177,8 +194,7 @@ func (p *parser) pair(pair Pair) error {
 		return p.result(pair, read)
 	}
 	if pair.Value == "" {
-		return p.maybeIgnore(pair, unknown{&fault.Error{Kind: fault.Invalid, Op: "search.Parse",
-			Subject: pair.Name, Detail: "has no value"}})
+		return p.maybeIgnore(pair, noValue(pair))
 	}
 	p.hops = 0
 	clause := Clause{Pair: pair}
@@ -226,7 +242,15 @@ func (p *parser) result(pair Pair, read func(*parser, Pair) error) error {
 	if _, modifier, ok := strings.Cut(pair.Name, ":"); ok && pair.Name != "_type:not" && !includeModifier(pair.Name, modifier) {
 		return invalid(pair, "takes no such modifier", "")
 	}
+	if pair.Value == "" && pair.Name != "_format" && baseName(pair.Name) != "_type" && pair.Name != "page" {
+		return p.maybeIgnore(pair, noValue(pair))
+	}
 	return read(p, pair)
+}
+
+// noValue is a parameter without a value, which says nothing.
+func noValue(pair Pair) error {
+	return unknown{&fault.Error{Kind: fault.Invalid, Op: "search.Parse", Subject: pair.Name, Detail: "has no value"}}
 }
 
 // includeModifier reports the modifiers of includes; recurse is STU3's iterate.

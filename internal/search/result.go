@@ -30,8 +30,13 @@ var resultParameters = map[string]func(*parser, Pair) error{
 }
 
 func (p *parser) typed(pair Pair) error {
-	p.q.understand(pair.Name, pair.Value)
-	return nil // chooseTypes has read it
+	named, _ := p.typesIn(pair.Value) // chooseTypes has read it, and spoken of the others
+	names := make([]string, len(named))
+	for i, t := range named {
+		names[i] = p.reg.Name(t)
+	}
+	p.q.understand(pair.Name, strings.Join(names, ","))
+	return nil
 }
 
 func (p *parser) page(pair Pair) error {
@@ -201,7 +206,8 @@ func (p *parser) sortKey(code string, pair Pair) (SortKey, error) {
 	return key, nil
 }
 
-// include reads Type:parameter[:target], Type:* or * (R4 3.1.1.5.6).
+// include reads Type:parameter[:target], Type:* or * (R4 3.1.1.5.6), which some
+// clients write *:*.
 func (p *parser) include(pair Pair) error {
 	name, modifier, _ := strings.Cut(pair.Name, ":")
 	inc := Include{Reverse: name == "_revinclude", Iterate: modifier != ""}
@@ -218,7 +224,7 @@ func (p *parser) include(pair Pair) error {
 
 func (p *parser) includeSpec(inc *Include, pair Pair) error {
 	parts := strings.Split(pair.Value, ":")
-	if pair.Value == "*" {
+	if pair.Value == "*" || pair.Value == "*:*" {
 		return nil
 	}
 	if len(parts) < 2 || len(parts) > 3 {

@@ -220,8 +220,13 @@ func (w *worker) uri(p *search.Param, as element, n fhir.Node) {
 	if as != elementCanonical {
 		return
 	}
-	if r := fhir.ParseReference(text); r.Form == fhir.Canonical && r.URL != text {
-		w.entries.URI(p, r.URL) // a versioned canonical is found without version too
+	r := fhir.ParseReference(text)
+	if r.Form != fhir.Canonical || r.URL == text {
+		return
+	}
+	w.entries.URI(p, r.URL) // a versioned canonical is found without version too
+	if r.Fragment != "" && r.Version != "" {
+		w.entries.URI(p, r.URL+"|"+r.Version) // and with it, without the fragment
 	}
 }
 

@@ -51,7 +51,7 @@ func newProgram(extractions []extraction) *program {
 func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extraction {
 	x := extraction{param: param, parts: map[string][][]path{}}
 	expression := p.Expression
-	if of, rest, ok := strings.Cut(expression, ".exists() and "); ok && rest == of+" != false" {
+	if of, ok := affirmed(expression); ok {
 		expression, x.affirmed = of, true
 	}
 	if p.Code == codeContent {
@@ -71,6 +71,12 @@ func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extr
 		}
 	}
 	return x
+}
+
+// affirmed is what an expression asks to be there and not false.
+func affirmed(expression string) (of string, ok bool) {
+	of, rest, ok := strings.Cut(expression, ".exists() and ")
+	return of, ok && rest == of+" != false"
 }
 
 // addPart compiles a component's expression for the items of the composite,

@@ -129,7 +129,11 @@ func manyCodes(p *r4.SearchParam) bool {
 // every element of the parameter is a code of a value set that has it.
 func implied(p *r4.SearchParam) func(system, code string) bool {
 	bound := sync.OnceValue(func() []*r4.ValueSet { return boundSets(p) })
+	boolean := sync.OnceValue(func() bool { return booleans(p) })
 	return func(system, code string) bool {
+		if specialValues[system] && boolean() {
+			return code == "" || strings.EqualFold(code, "true") || strings.EqualFold(code, "false")
+		}
 		sets := bound()
 		return len(sets) > 0 && !slices.ContainsFunc(sets, func(set *r4.ValueSet) bool {
 			if code == "" {
@@ -138,6 +142,19 @@ func implied(p *r4.SearchParam) func(system, code string) bool {
 			return !set.Has(system, search.FoldCode(code)) && !set.Has(system, code)
 		})
 	}
+}
+
+// specialValues are the code system of booleans (R4 3.1.1.4.10: "never actually
+// used"), under the name that the search page has and under its own.
+var specialValues = map[string]bool{"http://hl7.org/fhir/special-values": true, "http://terminology.hl7.org/CodeSystem/special-values": true}
+
+// booleans reports whether a parameter looks at booleans alone, or makes one.
+func booleans(p *r4.SearchParam) bool {
+	if _, ok := affirmed(p.Expression); ok {
+		return true
+	}
+	paths, err := compilePaths(p.Base, p.Expression)
+	return err == nil && len(paths) > 0 && !slices.ContainsFunc(paths, func(x path) bool { return x.typ != "boolean" })
 }
 
 // boundSets are the value sets of a parameter's elements, none when an element

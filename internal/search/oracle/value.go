@@ -226,6 +226,9 @@ func uriMeets(v value, m search.Modifier, wanted string) bool {
 	}
 	if bare, _, ok := strings.Cut(all[0], "|"); ok && v.typ == "canonical" && (strings.Contains(bare, "://") || strings.HasPrefix(bare, "urn:")) {
 		all = append(all, bare)
+		if whole, _, ok := strings.Cut(all[0], "#"); ok {
+			all = append(all, whole)
+		}
 	}
 	return slices.ContainsFunc(all, func(s string) bool {
 		switch m {
