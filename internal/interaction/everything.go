@@ -252,13 +252,13 @@ func (e *scope) dated(t plan.Type, env search.Env) (plan.And, error) {
 func (e *scope) related(ctx context.Context, view store.View, from []store.Record) ([]store.Record, error) {
 	wanted := map[plan.Key]bool{}
 	for _, rec := range from {
-		keys, _, err := e.pointsTo(rec, nil)
+		targets, err := e.pointsTo(rec, nil)
 		if err != nil {
 			return nil, err
 		}
-		for _, key := range keys {
-			if !e.member(key.Type) && (e.only == nil || slices.Contains(e.only, key.Type)) {
-				wanted[key] = true
+		for _, to := range targets {
+			if to.Key.ID != "" && !e.member(to.Key.Type) && (e.only == nil || slices.Contains(e.only, to.Key.Type)) {
+				wanted[to.Key] = true
 			}
 		}
 	}

@@ -37,8 +37,10 @@ type Extractor interface {
 	// Targets are the resources of this store that a reference parameter points
 	// to; a nil parameter is every one of the type.
 	Targets(t plan.Type, p *search.Param, root fhir.Node) []plan.Key
-	// Canonicals are the URLs, without version, that it points to.
-	Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string
+	// Pointed is all that it points to, versions, URLs and canonicals too.
+	Pointed(t plan.Type, p *search.Param, root fhir.Node) []search.Target
+	// Canonicals are the URLs and canonicals that it points to.
+	Canonicals(t plan.Type, p *search.Param, root fhir.Node) []search.CanonicalURL
 	search.Bodies
 }
 

@@ -11,15 +11,17 @@ import (
 	"github.com/tarn-fhir/tarn/internal/terminology"
 )
 
-// env is what queries are compiled under; value sets and code systems are
-// looked up in the view, nil: in the newest there is when they are asked for.
+// env is what queries are compiled under; value sets, code systems and what
+// canonicals lead to are looked up in the view, nil: in the newest there is when
+// they are asked for.
 func (s *Session) env(ctx context.Context, view store.View) search.Env {
 	env := s.plainEnv()
 	env.Terms = terminology.New(codeBook{ctx, s, view})
+	env.Canonicals = canonicals{ctx, s, view}
 	return env
 }
 
-// plainEnv is for queries of our own, which ask no terminology.
+// plainEnv is for queries of our own, which ask no terminology and no canonicals.
 func (s *Session) plainEnv() search.Env {
 	return search.Env{Registry: s.Registry, Key: s.Store.HashKey(), Grant: s.Grant, Now: s.Clock(), Refuse: s.Unsearchable, Bodies: s.Extractor}
 }

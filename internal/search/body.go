@@ -18,8 +18,8 @@ type Bodies interface {
 	// Contained are the resources of a type inside it, with no text cut; with via,
 	// those that the reference via points to.
 	Contained(key plan.Key, body []byte, t plan.Type, via *Param) []ContainedResource
-	// Versions are those in which a reference parameter names a canonical.
-	Versions(key plan.Key, body []byte, p *Param, url string) []string
+	// Names are the canonicals in a reference parameter.
+	Names(key plan.Key, body []byte, p *Param) []CanonicalURL
 }
 
 // ContainedResource is a resource inside another.

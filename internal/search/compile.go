@@ -24,6 +24,8 @@ type Env struct {
 	// Bodies reads what entries do not hold; nil: what needs it is refused, or
 	// found by entries alone.
 	Bodies Bodies
+	// Canonicals answers chains and _has over canonicals; nil: they lead nowhere.
+	Canonicals Canonicals
 	// Refuse, when set, is what Compile answers: nothing can be searched now.
 	Refuse error
 }
@@ -156,10 +158,15 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return Simplify(plan.Or{plan.Chain{Params: cond.Param.Columns(Main), To: arms}, c.within(cond)}), nil
+		naming, err := c.naming(cond.Param, arms)
+		return Simplify(plan.Or{plan.Chain{Params: cond.Param.Columns(Main), To: arms}, c.within(cond), naming}), err
 	case Having:
 		arms, err := c.arms([]On{cond.From})
-		return Simplify(plan.Has{Params: cond.Param.Columns(Main), From: arms}), err
+		if err != nil {
+			return nil, err
+		}
+		named, err := c.named(cond, arms)
+		return Simplify(plan.Or{plan.Has{Params: cond.Param.Columns(Main), From: arms}, named}), err
 	case ByID:
 		ids := plan.IDs{IDs: cond.IDs}
 		if cond.Not {

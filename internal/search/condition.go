@@ -195,7 +195,7 @@ func (p *parser) having(t plan.Type, spec string, pair Pair, depth int) (Cond, e
 	if err != nil {
 		return nil, err
 	}
-	return Having{param, On{from, cond}}, nil
+	return Having{param, On{from, cond}, t}, nil
 }
 
 func incompleteHas(pair Pair) error {

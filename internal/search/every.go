@@ -63,7 +63,7 @@ func (p *parser) inList(modifier string, pair Pair) (Cond, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Having{item, On{list, ByID{IDs: texts}}}, nil
+	return Having{Param: item, From: On{list, ByID{IDs: texts}}}, nil
 }
 
 func byTime(created bool, modifier string, pair Pair) (Cond, error) {

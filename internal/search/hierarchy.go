@@ -70,9 +70,9 @@ func (c *compiler) canonical(p *Param, v CanonicalBelow) plan.Node {
 		return term(p, Main, c.env.Key.Sum(domainURL, string(v)))
 	}
 	return plan.And{any, plan.Test{Name: p.Code + ", versions below", Holds: func(key plan.Key, body []byte) bool {
-		return slices.ContainsFunc(bodies.Versions(key, body, p, url), func(is string) bool {
-			rest, ok := strings.CutPrefix(is, version)
-			return ok && (rest == "" || rest[0] == '.')
+		return slices.ContainsFunc(bodies.Names(key, body, p), func(is CanonicalURL) bool {
+			rest, ok := strings.CutPrefix(is.Version, version)
+			return ok && is.URL == url && (rest == "" || rest[0] == '.')
 		})
 	}}}
 }

@@ -141,6 +141,7 @@ type Chained struct {
 type Having struct {
 	Param *Param
 	From  On
+	Of    plan.Type // the type of "here"
 }
 
 // ByID holds for these ids, or with Not for all others.

@@ -18,6 +18,16 @@ type Target struct {
 	Versioned string
 }
 
+// Canonical is the target as a canonical names it; false for a resource of this
+// store.
+func (to Target) Canonical() (CanonicalURL, bool) {
+	version, ok := strings.CutPrefix(to.Versioned, to.URL+"|")
+	if !ok {
+		version = "" // none, or one of a history
+	}
+	return CanonicalURL{to.URL, version}, to.URL != ""
+}
+
 // Locator tells where references point.
 type Locator struct {
 	// Base is this store's own base URL; absolute references below it are

@@ -74,6 +74,9 @@ type Param struct {
 	Kind   Kind
 	// Targets are the types a reference may point to; empty is any.
 	Targets []plan.Type
+	// Canonical: values may be canonicals or URIs, which name resources by their
+	// url.
+	Canonical bool
 	// Components of a composite, in the order of its value's parts.
 	Components []*Param
 	// ManyCodes: elements may be identifiers or contact points, whose codes are

@@ -80,20 +80,14 @@ func (x *Extractor) Contained(key plan.Key, body []byte, t plan.Type, via *searc
 	return found
 }
 
-// Versions implements search.Bodies.
-func (x *Extractor) Versions(key plan.Key, body []byte, p *search.Param, url string) []string {
+// Names implements search.Bodies.
+func (x *Extractor) Names(key plan.Key, body []byte, p *search.Param) []search.CanonicalURL {
 	doc := opened(body)
 	if doc == nil {
 		return nil
 	}
 	defer doc.Release()
-	var versions []string
-	x.pointed(key.Type, p, doc.Root(), func(to search.Target) {
-		if version, ok := strings.CutPrefix(to.Versioned, url+"|"); ok {
-			versions = append(versions, strings.Clone(version))
-		}
-	})
-	return versions
+	return x.Canonicals(key.Type, p, doc.Root())
 }
 
 // fragments are the ids of contained resources that a reference parameter points

@@ -9,6 +9,7 @@ import (
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
+	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -80,7 +81,7 @@ func TestTargets(t *testing.T) {
 		t.Errorf("all references: %v", all)
 	}
 	p, _ := r.Param(key.Type, "performer")
-	if urls := x.Canonicals(key.Type, p, root); !slices.Equal(urls, []string{"http://elsewhere/Practitioner/1"}) {
+	if urls := x.Canonicals(key.Type, p, root); !slices.Equal(urls, []search.CanonicalURL{{URL: "http://elsewhere/Practitioner/1"}}) {
 		t.Errorf("elsewhere: %v", urls)
 	}
 }

@@ -1,9 +1,11 @@
 package searchparam
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
+	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -66,16 +68,35 @@ func (x *Extractor) Targets(t plan.Type, p *search.Param, root fhir.Node) []plan
 	return keys
 }
 
-// Canonicals gives the URLs, without version, to which a reference parameter of
-// a resource points: an _include finds the resources of these by their url.
-func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []string {
-	var urls []string
+// Pointed gives all that a reference parameter of a resource points to. A nil
+// parameter is every reference parameter of the type.
+func (x *Extractor) Pointed(t plan.Type, p *search.Param, root fhir.Node) []search.Target {
+	var all []search.Target
 	x.pointed(t, p, root, func(to search.Target) {
-		if to.URL != "" {
-			urls = append(urls, strings.Clone(to.URL))
+		to.Key.ID, to.Version = strings.Clone(to.Key.ID), strings.Clone(to.Version)
+		to.URL, to.Versioned = strings.Clone(to.URL), strings.Clone(to.Versioned)
+		all = append(all, to)
+	})
+	return all
+}
+
+// Canonicals gives the URLs to which a reference parameter of a resource points,
+// with the versions that they state: the resources that have these urls are meant.
+func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []search.CanonicalURL {
+	var all []search.CanonicalURL
+	x.pointed(t, p, root, func(to search.Target) {
+		if c, ok := to.Canonical(); ok {
+			all = append(all, search.CanonicalURL{URL: strings.Clone(c.URL), Version: strings.Clone(c.Version)})
 		}
 	})
-	return urls
+	return all
+}
+
+// canonicals reports whether the elements of a reference parameter may be
+// canonicals or URIs.
+func canonicals(p *r4.SearchParam) bool {
+	paths, err := compilePaths(p.Base, p.Expression)
+	return err == nil && slices.ContainsFunc(paths, func(x path) bool { return x.as == elementCanonical || x.as == elementPrimitive })
 }
 
 func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {

@@ -96,6 +96,7 @@ func (r *Registry) describe(p *r4.SearchParam) *search.Param {
 		param.Implied = implied(p)
 		param.ManyCodes = manyCodes(p)
 	}
+	param.Canonical = kind == search.KindReference && canonicals(p)
 	return param
 }
 
