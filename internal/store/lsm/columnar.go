@@ -12,9 +12,17 @@ type columnar interface {
 	// decides gives of how many rows of a run, from its first on, columns decide; 0:
 	// they do not.
 	decides(run uint64) int
+	// meets gives what columns say of the condition for all rows at once, if they do.
+	meets(rows runRows) columnVerdict
 	// mark notes which rows meet the condition, where that is not noted yet. Columns
 	// must decide all of them.
 	mark(rows runRows, met []bool) error
+}
+
+// columnVerdict is what columns say of a condition for rows of a run.
+type columnVerdict struct {
+	alone *scanCodes // rows whose codes are these meet it, and no others; nil: they must be marked
+	none  bool       // no row meets it
 }
 
 // runRows is rows of one block that lie in one run of kept columns: their ords,
@@ -86,6 +94,17 @@ func (q *query) keepColumns(b uint32, in set, parts []columnar) (set, error) {
 
 // keepMarked narrows rows, in place, to those that meet a condition.
 func (q *query) keepMarked(rows *runRows, c columnar) error {
+	switch v := c.meets(*rows); {
+	case v.none:
+		rows.ords = rows.ords[:0]
+		return nil
+	case v.alone != nil:
+		if err := q.look(len(rows.ords)); err != nil {
+			return err
+		}
+		rows.ords = keepCodes(v.alone.of.codes, v.alone.low, v.alone.high-v.alone.low, rows.ords, rows.off)
+		return nil
+	}
 	q.met = slices.Grow(q.met[:0], len(rows.ords))[:len(rows.ords)]
 	clear(q.met)
 	if err := c.mark(*rows, q.met); err != nil {
@@ -102,11 +121,28 @@ func (q *query) keepMarked(rows *runRows, c columnar) error {
 	return nil
 }
 
+// keepCodes narrows ords, in place, to those whose codes are no further than width
+// from low: most of what a search by ranges does, and so written that the processor
+// has nothing to guess.
+func keepCodes(codes []uint16, low, width uint16, ords []uint16, off int) []uint16 {
+	n := 0
+	for _, o := range ords {
+		ords[n] = o
+		kept := n + 1
+		if codes[int(o)+off]-low >= width {
+			kept = n
+		}
+		n = kept
+	}
+	return ords[:n]
+}
+
 // scanCodes is what a scan knows of the values of one kept column.
 type scanCodes struct {
 	of        *keptColumn
 	low, high uint16 // values from low on, high excluded, lie in the range
-	verdicts  []byte // where they must hold too: of each value, one more than its verdict; 0: not known
+	hold      bool   // all of these hold
+	verdicts  []byte // where they must hold too: of each value from low on, one more than its verdict; 0: not known
 }
 
 // codesIn makes the scan's codes ready for a column.
@@ -115,42 +151,71 @@ func (s *scan) codesIn(kept *keptColumn) *scanCodes {
 	if c.of == kept {
 		return c
 	}
-	n := kept.values.count()
-	c.of, c.low, c.high = kept, kept.values.from(s.low, false), uint16(n)
+	c.of, c.low, c.high = kept, kept.values.from(s.low, false), uint16(kept.values.count())
 	if s.high != nil {
 		c.high = max(c.low, kept.values.from(s.high, false))
 	}
-	c.verdicts = c.verdicts[:0]
-	if s.holds != nil {
-		c.verdicts = slices.Grow(c.verdicts, n)[:n]
-		clear(c.verdicts)
+	if c.hold = s.holds == nil; !c.hold {
+		s.judge()
 	}
 	return c
 }
 
+// judge makes ready to tell which values in the range hold. Of few of them it leaves
+// out those at either end that do not, and finds out whether all others do: of the day
+// that a range of dates begins in, mostly none holds.
+func (s *scan) judge() {
+	c := &s.codes
+	few := c.high-c.low <= s.q.store.tuning.keptFew
+	in := func(n uint16) bool { return s.inside(c.of.values.value(n), true) == yes }
+	for few && c.low < c.high && !in(c.low) {
+		c.low++
+	}
+	for few && c.low < c.high && !in(c.high-1) {
+		c.high--
+	}
+	c.hold = few
+	for n := c.low; c.hold && n < c.high; n++ {
+		c.hold = in(n)
+	}
+	c.verdicts = slices.Grow(c.verdicts[:0], int(c.high-c.low))[:c.high-c.low]
+	clear(c.verdicts)
+}
+
 func (s *scan) decides(run uint64) int { return s.column.covered(s.q, run) }
 
-func (s *scan) mark(rows runRows, met []bool) error {
-	if err := s.q.look(len(rows.ords)); err != nil {
-		return err
-	}
+func (s *scan) meets(rows runRows) columnVerdict {
 	s.column.turnKept(s.q, rows.run)
 	kept := s.column.kept.column
 	if kept.codes == nil {
-		return nil
+		return columnVerdict{none: true}
 	}
 	codes := s.codesIn(kept)
-	low, width := codes.low, codes.high-codes.low
-	if width == 0 {
+	switch {
+	case codes.low == codes.high:
+		return columnVerdict{none: true}
+	case codes.hold && len(kept.many) == 0:
+		return columnVerdict{alone: codes}
+	}
+	return columnVerdict{}
+}
+
+func (s *scan) mark(rows runRows, met []bool) error {
+	if s.meets(rows).none {
 		return nil
 	}
+	if err := s.q.look(len(rows.ords)); err != nil {
+		return err
+	}
+	codes := &s.codes
+	kept, low, width := codes.of, codes.low, codes.high-codes.low
 	for i, o := range rows.ords {
 		code := kept.codes[int(o)+rows.off]
 		if code-low < width { // codes that are no number are larger than all that are
-			met[i] = met[i] || s.holds == nil || s.verdictOf(code) == yes
+			met[i] = met[i] || codes.hold || s.verdictOf(code) == yes
 		} else if code == keptMany && !met[i] {
 			met[i] = slices.ContainsFunc(kept.severalOf(int(o)+rows.off), func(c uint16) bool {
-				return c-low < width && (s.holds == nil || s.verdictOf(c) == yes)
+				return c-low < width && (codes.hold || s.verdictOf(c) == yes)
 			})
 		}
 	}
@@ -158,11 +223,11 @@ func (s *scan) mark(rows runRows, met []bool) error {
 }
 
 func (s *scan) verdictOf(n uint16) verdict {
-	c := &s.codes
-	if c.verdicts[n] == 0 {
-		c.verdicts[n] = 1 + byte(s.inside(c.of.values.value(n), true))
+	known := &s.codes.verdicts[n-s.codes.low]
+	if *known == 0 {
+		*known = 1 + byte(s.inside(s.codes.of.values.value(n), true))
 	}
-	return verdict(c.verdicts[n] - 1)
+	return verdict(*known - 1)
 }
 
 // columns are the parts that are no lists, if columns may decide all of them.
@@ -174,7 +239,9 @@ func (a *anyOf) columns() []columnar {
 	var all []columnar
 	for _, p := range a.parts {
 		if l := listOf(p); l != nil {
-			a.lists = append(a.lists, l)
+			if l.n > 0 {
+				a.lists = append(a.lists, l)
+			}
 			continue
 		}
 		c, ok := p.(columnar)
@@ -199,15 +266,43 @@ func (a *anyOf) decides(run uint64) int {
 	return decided
 }
 
+// meets is that of the one part that some of the rows may meet, if no other is.
+func (a *anyOf) meets(rows runRows) columnVerdict {
+	if len(a.listsAt(rows)) > 0 {
+		return columnVerdict{}
+	}
+	verdict := columnVerdict{none: true}
+	for _, c := range a.columnars {
+		v := c.meets(rows)
+		switch {
+		case v.none:
+		case !verdict.none:
+			return columnVerdict{}
+		default:
+			verdict = v
+		}
+	}
+	return verdict
+}
+
+// listsAt is what is listed of the rows' block.
+func (a *anyOf) listsAt(rows runRows) (there []*set) {
+	if len(a.lists) == 0 {
+		return nil
+	}
+	b := a.q.block(rows.run<<a.q.store.tuning.keptShift + uint64(int(rows.ords[0])+rows.off))
+	for _, l := range a.lists {
+		if of := l.at(b); of != nil {
+			there = append(there, of)
+		}
+	}
+	return there
+}
+
 func (a *anyOf) mark(rows runRows, met []bool) error {
-	if len(a.lists) > 0 {
-		rid := rows.run<<a.q.store.tuning.keptShift + uint64(int(rows.ords[0])+rows.off)
-		for _, l := range a.lists {
-			if of := l.at(a.q.block(rid)); of != nil {
-				for i, o := range rows.ords {
-					met[i] = met[i] || of.has(o)
-				}
-			}
+	for _, of := range a.listsAt(rows) {
+		for i, o := range rows.ords {
+			met[i] = met[i] || of.has(o)
 		}
 	}
 	for _, c := range a.columnars {

@@ -15,8 +15,8 @@ import (
 	"github.com/tarn-fhir/tarn/internal/store"
 )
 
-// rankedPatients are patients with up to three values of each of params 9 and 10, every other
-// one of which a resource of type 2 points to by param 11.
+// rankedPatients are patients with up to three values of each of params 9 and 10 and up
+// to one of param 12, every other one of which a resource of type 2 points to by param 11.
 type rankedPatients struct {
 	key     plan.HashKey
 	entries [][]plan.Entry // of each patient
@@ -25,8 +25,8 @@ type rankedPatients struct {
 }
 
 func (p *rankedPatients) commit(t *testing.T, s store.Store, n int, r *rand.Rand) {
-	values := func(param plan.Param) (all []plan.Entry) {
-		for range r.IntN(4) {
+	values := func(param plan.Param, most int) (all []plan.Entry) {
+		for range r.IntN(most + 1) {
 			all = append(all, plan.Entry{Param: param, Value: fmt.Appendf(nil, "%02d%d", r.IntN(40), r.IntN(3))})
 		}
 		slices.SortFunc(all, func(a, b plan.Entry) int { return bytes.Compare(a.Value, b.Value) })
@@ -35,13 +35,13 @@ func (p *rankedPatients) commit(t *testing.T, s store.Store, n int, r *rand.Rand
 	p.key = s.HashKey()
 	for range n {
 		i := len(p.entries)
-		entries := append([]plan.Entry{name("all")}, slices.Concat(values(9), values(10))...)
+		entries := append([]plan.Entry{name("all")}, slices.Concat(values(9, 3), values(10, 3), values(12, 1))...)
 		p.entries = append(p.entries, entries)
 		commit(t, s, put(patient(fmt.Sprint(i)), "{}", entries...))
 		if i%2 == 1 {
 			at := r.IntN(len(p.entries))
 			self := p.key.Self(patient(fmt.Sprint(at)))
-			entries := append(values(9), plan.Entry{Param: 11, Value: self[:]})
+			entries := append(values(9, 3), plan.Entry{Param: 11, Value: self[:]})
 			p.sources, p.points = append(p.sources, entries), append(p.points, at)
 			commit(t, s, put(plan.Key{Type: 2, ID: fmt.Sprint(i)}, "{}", entries...))
 		}
@@ -64,6 +64,12 @@ func (p *rankedPatients) where(r *rand.Rand) (plan.Node, func(i int) bool) {
 	parts := plan.And{plan.Term{Param: 7, Value: []byte("all")}, plan.Or{within(9), within(10)}}
 	if r.IntN(2) == 0 {
 		parts = append(parts, within(10))
+	}
+	switch r.IntN(3) {
+	case 0:
+		parts = append(parts, within(12))
+	case 1:
+		parts = append(parts, plan.Or{within(12), within(12 + plan.Param(r.IntN(2)))})
 	}
 	if r.IntN(3) == 0 {
 		parts = append(parts, plan.Or{within(9), plan.IDs{IDs: []string{"3", "30", "77"}}})

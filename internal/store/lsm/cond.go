@@ -505,7 +505,7 @@ type anyOf struct {
 
 	asked     bool       // for what follows
 	columnars []columnar // see columns
-	lists     []*listed  // the other parts
+	lists     []*listed  // the other parts, but those that nothing meets
 }
 
 func (q *query) compileAny(nodes plan.Or, t plan.Type, versions bool) (cond, error) {

@@ -375,6 +375,12 @@ func gallop(at func(int) uint16, j, n int, o uint16) int {
 
 // narrowSet is narrow for a set.
 func (s set) narrowSet(t set, out bool) set {
+	switch {
+	case t.n == 0 && out:
+		return s
+	case t.n == 0:
+		return set{}
+	}
 	if s.bits != nil && t.bits != nil {
 		n := 0
 		for i, w := range t.bits {

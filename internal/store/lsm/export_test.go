@@ -14,7 +14,7 @@ import (
 // TakeEveryWay makes stores that are opened from now on turn from one way of
 // answering to another after very few rows.
 func (e *Engine) TakeEveryWay() {
-	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, settleAfter: time.Hour, settleTables: 3, restFrom: 1, restWithin: time.Minute, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptRowsFrom: 2}
+	e.tuning = tuning{scanProbe: 2, scanRows: 8, joinProbe: 1, hasRowCost: 1, hasKeptCost: 2, selfShare: 1, walkFrom: 2, ingestFrom: 3, importOps: 20, spareRows: 2, sheetRows: 5, cutFrom: 1, cutSpare: 1, settleAfter: time.Hour, settleTables: 3, restFrom: 1, restWithin: time.Minute, keptShift: 3, keptStep: 4, keptLeast: 2, keptPart: 2, keptFew: 3, keptRowsFrom: 2}
 }
 
 // SettleSoon makes stores that are opened from now on put their tables in order
@@ -154,5 +154,5 @@ func (e *Engine) KeepSoon() {
 	e.tuning = usualTuning
 	e.tuning.scanProbe, e.tuning.joinProbe, e.tuning.hasRowCost = 1, 0, 1
 	e.tuning.sheetRows, e.tuning.cutFrom, e.tuning.cutSpare = 7, 1, 1
-	e.tuning.keptShift, e.tuning.keptStep, e.tuning.keptLeast, e.tuning.keptPart = 4, 8, 3, 4
+	e.tuning.keptShift, e.tuning.keptStep, e.tuning.keptLeast, e.tuning.keptPart, e.tuning.keptFew = 4, 8, 3, 4, 5
 }

@@ -3,6 +3,7 @@ package lsm
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
 	"sort"
@@ -40,6 +41,21 @@ type several struct {
 type keptValues struct {
 	ends  []uint32 // of each value in bytes, behind a 0
 	bytes []byte
+	heads []uint64 // how each headsOf-th value begins; without them a search looks at values alone
+}
+
+// headsOf is how many values stand behind one head: few enough that a search looks at
+// few values, so many that heads stay where the processor has them at hand.
+const headsOf = 16
+
+// head is how a value begins, as a number: a value whose head is smaller is smaller.
+func head(value []byte) uint64 {
+	if len(value) >= 8 {
+		return binary.BigEndian.Uint64(value)
+	}
+	var begin [8]byte
+	copy(begin[:], value)
+	return binary.BigEndian.Uint64(begin[:])
 }
 
 func (v *keptValues) count() int { return max(len(v.ends), 1) - 1 }
@@ -54,9 +70,38 @@ func (v *keptValues) from(value []byte, behind bool) uint16 {
 	if behind {
 		least = 1
 	}
-	return uint16(sort.Search(v.count(), func(i int) bool {
-		return bytes.Compare(v.value(uint16(i)), value) >= least
-	}))
+	low, high := v.near(value)
+	for low < high {
+		middle := (low + high) / 2
+		if bytes.Compare(v.value(uint16(middle)), value) >= least {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return uint16(low)
+}
+
+// near gives between which numbers a value belongs by the heads.
+func (v *keptValues) near(value []byte) (low, high int) {
+	begin, high := head(value), v.count()
+	smaller, _ := slices.BinarySearch(v.heads, begin)
+	if smaller > 0 {
+		low = headsOf*(smaller-1) + 1
+	}
+	larger := smaller + sort.Search(len(v.heads)-smaller, func(i int) bool { return v.heads[smaller+i] > begin })
+	if larger < len(v.heads) {
+		high = headsOf * larger
+	}
+	return low, high
+}
+
+// index notes the heads, when all values are there.
+func (v *keptValues) index() {
+	v.heads = make([]uint64, 0, (v.count()+headsOf-1)/headsOf)
+	for n := 0; n < v.count(); n += headsOf {
+		v.heads = append(v.heads, head(v.value(uint16(n))))
+	}
 }
 
 // add adds a value that is larger than all before.
@@ -69,7 +114,7 @@ func (v *keptValues) add(value []byte) {
 }
 
 func (c *keptColumn) size() int64 {
-	n := 2*cap(c.codes) + 4*cap(c.values.ends) + cap(c.values.bytes)
+	n := 2*cap(c.codes) + 4*cap(c.values.ends) + cap(c.values.bytes) + 8*cap(c.values.heads)
 	for _, s := range c.many {
 		n += 2*len(s.codes) + 32 // and what a several takes itself
 	}
@@ -362,6 +407,7 @@ func (m *keptMaker) finish() *keptColumn {
 	if made.values.count() == 0 {
 		return made
 	}
+	made.values.index()
 	made.codes = make([]uint16, 0, made.rows)
 	for _, c := range m.old.codes {
 		if c < keptMany {

@@ -155,7 +155,7 @@ func (s *scan) bound() (int64, error) {
 	if err := s.ask(); err != nil {
 		return 0, err
 	}
-	if s.done == nil && s.it == nil && s.rows == nil {
+	if s.done == nil && s.it == nil && s.rows == nil && !s.isLarge() {
 		if err := s.read(s.probe); err != nil {
 			return 0, err
 		}
@@ -166,7 +166,28 @@ func (s *scan) bound() (int64, error) {
 	return many, nil
 }
 
+// isLarge reports whether columns show that a range has more keys than are read to
+// learn its size: values of a run alone.
+func (s *scan) isLarge() bool {
+	newest, ok := s.q.newestBlock()
+	if !ok {
+		return false
+	}
+	last := (s.q.rid(newest+1, 0) - 1) >> s.q.store.tuning.keptShift
+	for run := range min(last+1, probeRuns) {
+		if s.column.covered(s.q, last-run) == 0 || s.column.kept.column.codes == nil {
+			continue
+		}
+		if codes := s.codesIn(s.column.kept.column); int(codes.high-codes.low) >= s.probe {
+			return true
+		}
+	}
+	return false
+}
+
 const (
+	// probeRuns is in how many runs of columns, the newest, the size of a range shows.
+	probeRuns = 4
 	// leastProbe is how many keys are read to learn the size of a range, however
 	// few rows other conditions leave.
 	leastProbe = 16

@@ -125,16 +125,16 @@ func (q *query) walkPays(hits int64, limit int) bool {
 
 // hits finds all matches, block by block.
 func (q *query) hits(a *arms) (*listed, error) {
-	all := map[uint32]*gather{}
+	all := &listed{}
 	newest, ok := q.newestBlock()
 	if !ok {
-		return list(all), nil
+		return all, nil
 	}
 	err := a.each(newest, func(b uint32, rows set) (bool, error) {
-		gatherAt(all, b).union(rows)
+		all.add(b, rows.clone())
 		return true, nil
 	})
-	return list(all), err
+	return all, err
 }
 
 // top keeps the first limit+1 places behind after, in order.
@@ -210,18 +210,17 @@ func (r *ranker) rank(rows runRows, t *top) error {
 		return err
 	}
 	known := -1 // changes of t that the page's end is of
-	for i, o := range rows.ords {
-		place := int(o) + rows.off
+	for i := 0; i < len(rows.ords); i++ {
 		if i < decided && t.full() {
 			if known != t.changes {
 				known = t.changes
 				r.end(&t.rows[t.limit].keys[0])
 			}
-			if r.isBehind(place) {
-				continue
+			if i += r.behind(rows.ords[i:decided], rows.off); i == len(rows.ords) {
+				return nil
 			}
 		}
-		at, err := r.place(base + uint64(place))
+		at, err := r.place(base + uint64(int(rows.ords[i])+rows.off))
 		if err != nil {
 			return err
 		}
@@ -265,22 +264,29 @@ func (r *ranker) end(key *sortKey) {
 // codeBounds are codes of a column, high excluded.
 type codeBounds struct{ low, high uint16 }
 
-// isBehind reports whether a row stands behind the page's end, whatever its other
-// keys are, by its place in its run.
-func (r *ranker) isBehind(place int) bool {
+// behind is how many rows, from the first on, stand behind the page's end, whatever
+// their other keys are.
+func (r *ranker) behind(ords []uint16, off int) int {
 	if r.endMissing { // a row without a value may stand before it
-		return false
+		return 0
 	}
+	n := len(ords)
 	for i := range r.columns[0] {
-		column, b := r.columns[0][i].kept.column, r.bounds[i]
-		if column.codes == nil {
-			continue
-		}
-		if code := column.codes[place]; code == keptMany || code-b.low < b.high-b.low {
-			return false
+		if codes, b := r.columns[0][i].kept.column.codes, r.bounds[i]; codes != nil {
+			n = behindIn(codes, b.low, b.high-b.low, ords[:n], off)
 		}
 	}
-	return true
+	return n
+}
+
+// behindIn is behind by one column.
+func behindIn(codes []uint16, low, width uint16, ords []uint16, off int) int {
+	for i, o := range ords {
+		if code := codes[int(o)+off]; code-low < width || code == keptMany {
+			return i
+		}
+	}
+	return len(ords)
 }
 
 // ranker makes the places of rows in an order.

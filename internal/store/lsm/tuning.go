@@ -47,6 +47,9 @@ type tuning struct {
 	keptShift           uint
 	keptStep, keptLeast int
 	keptPart            int
+	// keptFew is how many values of a column are judged one after the other before rows
+	// are looked at.
+	keptFew uint16
 	// settleAfter is how long nothing must be written before tables are put in order;
 	// settleTables is how many small ones are put together, at least, and settleFrom
 	// how many bytes.
@@ -69,6 +72,6 @@ func (t *tuning) sheets() sheetWriter { return sheetWriter{cutFrom: t.cutFrom, c
 var usualTuning = tuning{
 	scanProbe: 1024, scanRows: 16 << 10, joinProbe: 256, hasRowCost: 16, hasKeptCost: 512, selfShare: 2, walkFrom: 3000, walkCost: 50, ingestFrom: 128, importOps: importOps, spareRows: 64,
 	sheetRows: 1024, cutFrom: 8, cutSpare: 8,
-	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 64, keptRowsFrom: 3,
+	keptShift: 15, keptStep: 8192, keptLeast: 256, keptPart: 64, keptFew: 64, keptRowsFrom: 3,
 	settleAfter: 2 * time.Second, settleTables: 4, settleFrom: leastSettled, restFrom: 1 << 20, restWithin: 2 * time.Second,
 }
