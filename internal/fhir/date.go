@@ -25,9 +25,9 @@ func (v Interval) Overlaps(other Interval) bool { return v.Low < other.High && o
 // Precision is the smallest part a date names.
 type Precision uint8
 
-// The precisions. Any fraction of a second is Millisecond: digits beyond the
-// third are cut off, and .5 is the moment .500, because clients print the same
-// moment with different numbers of digits.
+// The precisions. Any fraction of a second is Millisecond: an Interval cuts the
+// digits beyond the third off, and .5 is the moment .500, because clients print
+// the same moment with different numbers of digits. A Stretch has the other digits.
 const (
 	Year Precision = iota + 1
 	Month
@@ -58,14 +58,85 @@ func ParseDate(s string) (Interval, Precision, error) { return parseDate(s, fals
 func ParseSearchDate(s string) (Interval, Precision, error) { return parseDate(s, true) }
 
 func parseDate(s string, lenient bool) (Interval, Precision, error) {
+	r, err := readDate(s, lenient)
+	if err != nil {
+		return Interval{}, 0, err
+	}
+	return r.stretch(1).Interval(), r.precision, nil
+}
+
+func readDate(s string, lenient bool) (dateReader, error) {
 	r := dateReader{rest: s, lenient: lenient}
 	if !r.read() || r.rest != "" {
-		return Interval{}, 0, &fault.Error{
+		return r, &fault.Error{
 			Kind: fault.Syntax, Op: "fhir.ParseDate", Subject: clip(s), Detail: "not a date or dateTime",
 			Hint: "use YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss+zz:zz",
 		}
 	}
-	return r.interval(), r.precision, nil
+	return r, nil
+}
+
+// Moment is a moment with the digits that milliseconds leave out.
+type Moment struct {
+	Milli  int64  // milliseconds since 1970-01-01T00:00:00Z
+	Beyond uint64 // what comes after, in units of 10^-19 milliseconds
+}
+
+// beyondDigits are how many digits of a second's fraction Moment.Beyond holds;
+// those after the 22nd are cut off.
+const (
+	milliDigits  = 3
+	beyondDigits = 19
+	beyondUnits  = 10_000_000_000_000_000_000 // of a millisecond
+)
+
+// Before reports whether m comes before o.
+func (m Moment) Before(o Moment) bool {
+	return m.Milli < o.Milli || m.Milli == o.Milli && m.Beyond < o.Beyond
+}
+
+func (m Moment) plus(beyond uint64) Moment {
+	if m.Beyond += beyond; m.Beyond >= beyondUnits {
+		return Moment{m.Milli + 1, m.Beyond - beyondUnits}
+	}
+	return m
+}
+
+// Stretch is an Interval with all digits: from Low up to, and without, High.
+type Stretch struct{ Low, High Moment }
+
+// Interval is the milliseconds that the stretch touches.
+func (s Stretch) Interval() Interval {
+	v := Interval{s.Low.Milli, s.High.Milli}
+	if s.High.Beyond > 0 {
+		v.High++
+	}
+	return v
+}
+
+// ParseStretch is ParseSearchDate for what a resource says, with all digits: a
+// fraction of a second names a moment, however many digits it is written with.
+func ParseStretch(s string) (Stretch, error) {
+	r, err := readDate(s, true)
+	if err != nil {
+		return Stretch{}, err
+	}
+	return r.stretch(1), nil
+}
+
+// ParseSearchStretch is ParseSearchDate for what a search asks, with all digits: a
+// fraction stands for the stretch that its last digit leaves open, from the third
+// on. It is fine when there are more than three, so that Interval does not say all.
+func ParseSearchStretch(s string) (v Stretch, fine bool, err error) {
+	r, err := readDate(s, true)
+	if err != nil {
+		return Stretch{}, false, err
+	}
+	unit := uint64(beyondUnits)
+	for range min(max(r.places, milliDigits)-milliDigits, beyondDigits) {
+		unit /= 10
+	}
+	return r.stretch(unit), r.places > milliDigits, nil
 }
 
 // maxQuoted bounds what an error repeats of a wrong value, in bytes.
@@ -87,7 +158,9 @@ type dateReader struct {
 	year, month, day     int
 	hour, minute, second int
 	milli                int
-	offset               int // minutes east of UTC
+	places               int    // how many digits the fraction has
+	beyond               uint64 // its digits behind the third
+	offset               int    // minutes east of UTC
 }
 
 func (r *dateReader) read() bool {
@@ -132,14 +205,21 @@ func (r *dateReader) time() bool {
 func (r *dateReader) fraction() bool {
 	n := 0
 	for n < len(r.rest) && isDigit(r.rest[n]) {
-		if n < 3 {
-			r.milli = r.milli*10 + int(r.rest[n]-'0')
+		switch digit := r.rest[n] - '0'; {
+		case n < milliDigits:
+			r.milli = r.milli*10 + int(digit)
+		case n < milliDigits+beyondDigits:
+			r.beyond = r.beyond*10 + uint64(digit)
 		}
 		n++
 	}
-	for k := n; k < 3; k++ {
+	for k := n; k < milliDigits; k++ {
 		r.milli *= 10
 	}
+	for k := max(n, milliDigits); k < milliDigits+beyondDigits && r.beyond > 0; k++ {
+		r.beyond *= 10
+	}
+	r.places = n
 	r.rest = r.rest[n:]
 	r.precision = Millisecond
 	return n > 0
@@ -210,6 +290,17 @@ func daysTo(year, month int) int64 {
 	return int64(y*365+y/4-y/100+y/400+(m*153+2)/5) - from0
 }
 
+// stretch is what the precision leaves open; of a fraction it is so many units of
+// Moment.Beyond long.
+func (r *dateReader) stretch(unit uint64) Stretch {
+	v := r.interval()
+	s := Stretch{Moment{v.Low, r.beyond}, Moment{v.High, 0}}
+	if r.precision == Millisecond {
+		s.High = s.Low.plus(unit)
+	}
+	return s
+}
+
 func (r *dateReader) interval() Interval {
 	low := (daysTo(r.year, r.month)+int64(r.day-1))*milliDay +
 		int64((r.hour*60+r.minute-r.offset)*milliMinute+r.second*milliSecond+r.milli)
@@ -233,24 +324,31 @@ func (r *dateReader) interval() Interval {
 // ParseSearchDate does, so that stored data without zones is found. It is false
 // when neither is there, one is no date, or the Period ends before it starts.
 func PeriodInterval(n Node) (Interval, bool) {
+	s, ok := PeriodStretch(n)
+	return s.Interval(), ok
+}
+
+// PeriodStretch is PeriodInterval with all digits.
+func PeriodStretch(n Node) (Stretch, bool) {
 	start, end := n.GetName(nameStart), n.GetName(nameEnd)
-	v := Interval{MinTime, MaxTime}
+	v := Stretch{Moment{Milli: MinTime}, Moment{Milli: MaxTime}}
 	if start.Kind() != String && end.Kind() != String {
-		return Interval{}, false
+		return Stretch{}, false
 	}
 	if start.Exists() {
-		from, _, err := ParseSearchDate(start.Text())
+		from, err := ParseStretch(start.Text())
 		if err != nil {
-			return Interval{}, false
+			return Stretch{}, false
 		}
 		v.Low = from.Low
 	}
 	if end.Exists() {
-		to, _, err := ParseSearchDate(end.Text())
+		to, err := ParseStretch(end.Text())
 		if err != nil {
-			return Interval{}, false
+			return Stretch{}, false
 		}
 		v.High = to.High
 	}
-	return v, v.Low < v.High
+	i := v.Interval()
+	return v, i.Low < i.High
 }

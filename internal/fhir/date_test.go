@@ -99,6 +99,41 @@ func TestSearchDatesMayBeShorter(t *testing.T) {
 	}
 }
 
+// A Stretch has the digits that an Interval leaves out: of a resource a moment, of a
+// search what its last digit leaves open.
+func TestStretches(t *testing.T) {
+	const unit = 10_000_000_000_000_000_000 // of a millisecond
+	second := at(t, "2020-05-06T07:08:09Z")
+	m := func(milli int64, beyond uint64) fhir.Moment {
+		return fhir.Moment{Milli: second + milli, Beyond: beyond}
+	}
+	for _, tt := range []struct {
+		text           string
+		low, end, wide fhir.Moment
+		fine           bool
+	}{
+		{"2020-05-06T07:08:09Z", m(0, 0), m(1000, 0), m(1000, 0), false},
+		{"2020-05-06T07:08:09.5Z", m(500, 0), m(500, 1), m(501, 0), false},
+		{"2020-05-06T07:08:09.500Z", m(500, 0), m(500, 1), m(501, 0), false},
+		{"2020-05-06T07:08:09.5000Z", m(500, 0), m(500, 1), m(500, unit/10), true},
+		{"2020-05-06T07:08:09.5009Z", m(500, unit/10*9), m(500, unit/10*9+1), m(501, 0), true},
+		{"2020-05-06T07:08:09.1234567Z", m(123, unit/10000*4567), m(123, unit/10000*4567+1), m(123, unit/10000*4568), true},
+		{"2020-05-06T07:08:09.9999999999999999999999Z", m(999, unit-1), m(1000, 0), m(1000, 0), true},
+		{"2020-05-06T07:08:09.00000000000000000000019Z", m(0, 1), m(0, 2), m(0, 2), true},
+	} {
+		if v, err := fhir.ParseStretch(tt.text); err != nil || v != (fhir.Stretch{Low: tt.low, High: tt.end}) {
+			t.Errorf("ParseStretch(%s) = %v, %v", tt.text, v, err)
+		}
+		v, fine, err := fhir.ParseSearchStretch(tt.text)
+		if err != nil || v != (fhir.Stretch{Low: tt.low, High: tt.wide}) || fine != tt.fine {
+			t.Errorf("ParseSearchStretch(%s) = %v, %v, %v", tt.text, v, fine, err)
+		}
+		if i, _, _ := fhir.ParseSearchDate(tt.text); v.Interval() != i {
+			t.Errorf("%s: its milliseconds are %v and %v", tt.text, v.Interval(), i)
+		}
+	}
+}
+
 func TestPeriodInterval(t *testing.T) {
 	for _, tt := range []struct {
 		text      string
@@ -145,6 +180,10 @@ func FuzzParseDate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		v, precision, err := fhir.ParseDate(text)
 		loose, _, looseErr := fhir.ParseSearchDate(text)
+		wide, _, wideErr := fhir.ParseSearchStretch(text)
+		if (wideErr == nil) != (looseErr == nil) || wideErr == nil && (wide.Interval() != loose || !wide.Low.Before(wide.High)) {
+			t.Fatalf("%q: %v, with all digits %v, %v", text, loose, wide, wideErr)
+		}
 		if err == nil && (looseErr != nil || loose != v) {
 			t.Fatalf("%q: %v, but for search %v, %v", text, v, loose, looseErr)
 		}

@@ -18,6 +18,8 @@ type Bodies interface {
 	// Contained are the resources of a type inside it, with no text cut; with via,
 	// those that the reference via points to.
 	Contained(key plan.Key, body []byte, t plan.Type, via *Param) []ContainedResource
+	// Dates are what a date parameter looks at, with all digits.
+	Dates(key plan.Key, body []byte, p *Param) []Stretch
 	// Names are the canonicals in a reference parameter.
 	Names(key plan.Key, body []byte, p *Param) []CanonicalURL
 }

@@ -274,7 +274,7 @@ func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
 	case URIValue:
 		return c.uri(p, m, string(v))
 	case DateValue:
-		return onAll(v.spans(c.env.Now), p.At(Main), p.At(End), nil), nil
+		return c.date(p, v), nil
 	case NumberValue:
 		return onAll(v.spans(), p.At(Main), p.At(End), nil), nil
 	case QuantityValue:

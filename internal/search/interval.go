@@ -146,9 +146,13 @@ func instant(ms int64) []byte   { return appendInstant(nil, ms) }
 func double(f float64) []byte   { return appendFloat(nil, f) }
 func after(value []byte) []byte { return plan.Successor(value) }
 
-// updatedSpans says each prefix for an instant t, which covers its millisecond.
+// updatedSpans says each prefix for an instant t of whole milliseconds: of a finer
+// value those that lie within it.
 func (v DateValue) updatedSpans(now time.Time) []Interval {
 	const low, high = fhir.MinTime, fhir.MaxTime
+	if v.Exact != nil && v.Exact.Low.Beyond > 0 && v.Prefix != Ap {
+		v.Low = v.High // no whole millisecond does
+	}
 	switch v.Prefix {
 	case Ne:
 		return []Interval{{Low: low, High: v.Low}, {Low: v.High, High: high}}

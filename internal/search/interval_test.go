@@ -61,7 +61,7 @@ func TestDatePrefixes(t *testing.T) {
 	intervals := smallIntervals(-3, 4)
 	for prefix := Eq; prefix <= Ap; prefix++ {
 		for _, value := range intervals {
-			node := onAll(DateValue{prefix, value}.spans(testNow), p.At(Main), p.At(End), nil)
+			node := onAll(DateValue{Prefix: prefix, Interval: value}.spans(testNow), p.At(Main), p.At(End), nil)
 			for _, resource := range intervals {
 				e := NewEntries(plan.HashKey{})
 				e.Interval(p, resource)
@@ -248,7 +248,7 @@ func TestDatePrefixesOverLongIntervals(t *testing.T) {
 				if value.Low == fhir.MinTime || value.High == fhir.MaxTime {
 					continue // no value has open ends
 				}
-				node := onAll(DateValue{prefix, value}.spans(testNow), p.At(Main), p.At(End), nil)
+				node := onAll(DateValue{Prefix: prefix, Interval: value}.spans(testNow), p.At(Main), p.At(End), nil)
 				if got, want := holds(node, entries), dateMeaning(prefix, value, resource); got != want {
 					t.Errorf("%s%v on %v: %t, want %t", prefix, value, resource, got, want)
 				}

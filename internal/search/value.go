@@ -77,10 +77,16 @@ type URIValue string
 // fhir.MinTime and fhir.MaxTime where they are open.
 type Interval = fhir.Interval
 
-// DateValue is a prefixed date as the interval that its precision gives.
+// Stretch is an Interval with all digits of its ends.
+type Stretch = fhir.Stretch
+
+// DateValue is a prefixed date as the interval that its precision gives. Exact,
+// when not nil, is what it is exactly: a stretch within the one millisecond of the
+// interval, for a fraction of more than three digits.
 type DateValue struct {
 	Prefix Prefix
 	Interval
+	Exact *Stretch
 }
 
 // NumberValue is a prefixed number. Low ≤ x < High is what its precision means
@@ -240,11 +246,15 @@ func parseQuantity(s string) (QuantityValue, string) {
 
 func parseDateValue(s string) (DateValue, string) {
 	prefix, text := cutPrefix(unescape(s))
-	interval, _, err := fhir.ParseSearchDate(text)
+	stretch, fine, err := fhir.ParseSearchStretch(text)
 	if err != nil {
 		return DateValue{}, "is not a date; use YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm[:ss[.fff]][Z|+hh:mm]"
 	}
-	return DateValue{prefix, interval}, ""
+	v := DateValue{Prefix: prefix, Interval: stretch.Interval()}
+	if fine {
+		v.Exact = &stretch
+	}
+	return v, ""
 }
 
 // approximately widens the interval by a tenth of its distance to now (R4

@@ -80,6 +80,26 @@ func (x *Extractor) Contained(key plan.Key, body []byte, t plan.Type, via *searc
 	return found
 }
 
+// Dates implements search.Bodies.
+func (x *Extractor) Dates(key plan.Key, body []byte, p *search.Param) []search.Stretch {
+	doc := opened(body)
+	if doc == nil {
+		return nil
+	}
+	defer doc.Release()
+	w := x.readers.Get().(*worker)
+	defer x.readers.Put(w)
+	w.root, w.issues = doc.Root(), nil
+	defer w.end()
+	var all []search.Stretch
+	x.each(key.Type, p, w.root, func(as element, n fhir.Node) {
+		if s, ok := w.stretch(as, n); ok {
+			all = append(all, s)
+		}
+	})
+	return all
+}
+
 // Names implements search.Bodies.
 func (x *Extractor) Names(key plan.Key, body []byte, p *search.Param) []search.CanonicalURL {
 	doc := opened(body)

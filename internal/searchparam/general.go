@@ -74,8 +74,8 @@ func (w *worker) amountOf(p *search.Param, v fhirpath.Value) {
 	w.entries.Quantity(p, a)
 }
 
-// evaluated gives what the references of a general expression point to.
-func (x *Extractor) evaluated(of *extraction, root fhir.Node, yield func(search.Target)) {
+// evaluated gives the elements of a general expression.
+func evaluated(of *extraction, root fhir.Node, yield func(as element, n fhir.Node)) {
 	if of.expr == nil {
 		return
 	}
@@ -85,9 +85,7 @@ func (x *Extractor) evaluated(of *extraction, root fhir.Node, yield func(search.
 	}
 	for _, v := range values {
 		if n, ok := v.Node(); ok {
-			if to, ok := locate(x.locator, elementOf(v.TypeName()), n); ok {
-				yield(to)
-			}
+			yield(elementOf(v.TypeName()), n)
 		}
 	}
 }

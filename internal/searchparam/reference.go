@@ -100,19 +100,25 @@ func canonicals(p *r4.SearchParam) bool {
 }
 
 func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {
+	x.each(t, p, root, func(as element, n fhir.Node) {
+		if to, ok := locate(x.locator, as, n); ok {
+			yield(to)
+		}
+	})
+}
+
+// each gives the values of a parameter of a resource; of a nil parameter those of
+// every reference parameter of the type.
+func (x *Extractor) each(t plan.Type, p *search.Param, root fhir.Node, yield func(as element, n fhir.Node)) {
 	all := x.registry.programOf(t).extractions
 	for i := range all {
-		if all[i].param.Kind != search.KindReference || p != nil && all[i].param != holder(p) {
+		if p == nil && all[i].param.Kind != search.KindReference || p != nil && all[i].param != holder(p) {
 			continue
 		}
-		x.evaluated(&all[i], root, yield)
+		evaluated(&all[i], root, yield)
 		for j := range all[i].paths {
 			at := &all[i].paths[j]
-			at.walk(root, func(n fhir.Node) {
-				if to, ok := locate(x.locator, at.as, n); ok {
-					yield(to)
-				}
-			})
+			at.walk(root, func(n fhir.Node) { yield(at.as, n) })
 		}
 	}
 }

@@ -12,42 +12,53 @@ var (
 
 // interval is the time that a value covers (R4 3.1.1.4.7).
 func (w *worker) interval(as element, n fhir.Node) (fhir.Interval, bool) {
+	s, ok := w.stretch(as, n)
+	return s.Interval(), ok
+}
+
+// stretch is interval with all digits.
+func (w *worker) stretch(as element, n fhir.Node) (fhir.Stretch, bool) {
 	switch as {
 	case elementDate:
 		return w.date(n)
 	case elementPeriod:
-		i, ok := fhir.PeriodInterval(n)
+		s, ok := fhir.PeriodStretch(n)
 		if !ok && n.Len() > 0 {
 			w.warn(n, "is not a period with an order")
 		}
-		return i, ok
+		return s, ok
 	case elementTiming:
 		return w.timing(n)
 	}
-	return fhir.Interval{}, false
+	return fhir.Stretch{}, false
 }
 
-func (w *worker) date(n fhir.Node) (fhir.Interval, bool) {
-	i, _, err := fhir.ParseSearchDate(n.View())
+func (w *worker) date(n fhir.Node) (fhir.Stretch, bool) {
+	s, err := fhir.ParseStretch(n.View())
 	if err != nil && n.Kind() == fhir.String {
 		w.warn(n, "is not a date")
 	}
-	return i, err == nil
+	return s, err == nil
 }
 
 // timing is a Timing's outer limits: "the specified scheduling details are
 // ignored and only the outer limits matter" (R4 3.1.1.4.7).
-func (w *worker) timing(n fhir.Node) (fhir.Interval, bool) {
-	outer, found := fhir.PeriodInterval(n.GetName(nameRepeat).GetName(nameBoundsPeriod))
+func (w *worker) timing(n fhir.Node) (fhir.Stretch, bool) {
+	outer, found := fhir.PeriodStretch(n.GetName(nameRepeat).GetName(nameBoundsPeriod))
 	for event := n.GetName(nameEvent).FirstItem(); event.Exists(); event = event.NextItem() {
-		i, ok := w.date(event)
-		if !ok {
+		s, ok := w.date(event)
+		switch {
+		case !ok:
 			continue
+		case !found:
+			outer, found = s, true
 		}
-		if !found {
-			outer, found = i, true
+		if s.Low.Before(outer.Low) {
+			outer.Low = s.Low
 		}
-		outer.Low, outer.High = min(outer.Low, i.Low), max(outer.High, i.High)
+		if outer.High.Before(s.High) {
+			outer.High = s.High
+		}
 	}
 	return outer, found
 }

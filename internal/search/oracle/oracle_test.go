@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -200,8 +201,15 @@ func crossed(rng *rand.Rand, src []byte, all [][]byte, i int) []byte {
 	}
 	one["id"] = json.RawMessage(fmt.Sprintf(`"crossed-%d"`, i))
 	made, _ := json.Marshal(one)
-	return made
+	return clockTime.ReplaceAllFunc(made, func(at []byte) []byte {
+		return slices.Concat(at[:9], []byte(fractions[rng.IntN(len(fractions))]), at[9:])
+	})
 }
+
+// clockTime is a time of day without fraction, of which crossed makes finer ones.
+var clockTime = regexp.MustCompile(`T\d\d:\d\d:\d\d[-+Z]`)
+
+var fractions = []string{"", "", "", ".000", ".0004", ".9999", ".123", ".1230001", ".99999999999999999999999"}
 
 // world is the same resources for the oracle, as entries, and in the engine.
 type world struct {

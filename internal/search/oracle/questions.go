@@ -337,11 +337,31 @@ func (g *Questions) dateOf(v value) string {
 
 // shorter is a date with less precision, sometimes.
 func (g *Questions) shorter(s string) string {
+	if g.one(8) {
+		return g.finer(s)
+	}
 	cuts := slices.DeleteFunc([]int{4, 7, 10}, func(n int) bool { return n > len(s) })
 	if len(cuts) == 0 || g.one(3) {
 		return s
 	}
 	return s[:pick(g.rng, cuts)]
+}
+
+// finer is a date's moment, or one next to it, with more digits than a millisecond
+// has.
+func (g *Questions) finer(s string) string {
+	if len(s) < len("2006-01-02") {
+		return s
+	}
+	time, zone := "T00:00:00", "Z"
+	if len(s) >= len("2006-01-02T15:04:05") {
+		time, zone = s[10:19], strings.TrimLeft(s[19:], ".0123456789")
+	}
+	digits := "000"
+	if m := fraction.FindString(s); m != "" {
+		digits = (m[4:] + "000")[:max(3, len(m)-4)]
+	}
+	return s[:10] + time + "." + digits + pick(g.rng, []string{"", "0", "000", "0001", "4", "9999"}) + zone
 }
 
 // number is a number that stands in an element, sometimes with less precision,

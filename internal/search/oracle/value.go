@@ -3,6 +3,7 @@ package oracle
 import (
 	"encoding/json"
 	"math"
+	"math/big"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
 	"github.com/tarn-fhir/tarn/internal/search"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -40,6 +42,9 @@ func (a asker) one(p *search.Param, m search.Modifier, v value, wanted search.Va
 		return uriMeets(v, m, string(wanted))
 	case search.DateValue:
 		low, high, ok := interval(v)
+		if wanted.Exact != nil && wanted.Prefix != search.Ap {
+			return ok && exactMeets(v, wanted)
+		}
 		return ok && dateMeets(low, high, wanted, a.now)
 	case search.NumberValue:
 		low, high, ok := amount(v)
@@ -377,6 +382,113 @@ func interval(v value) (low, high int64, ok bool) {
 	return low, high, ok
 }
 
+// moment is a moment in milliseconds with all digits, or, after, what comes right
+// behind it.
+type moment struct {
+	at    *big.Rat
+	after bool
+}
+
+func (m moment) compare(o moment) int {
+	switch c := m.at.Cmp(o.at); {
+	case c != 0 || m.after == o.after:
+		return c
+	case m.after:
+		return 1
+	}
+	return -1
+}
+
+// exactDate is date with all digits: a fraction is a moment without length.
+func exactDate(v any) (low, high moment, ok bool) {
+	l, h, ok := date(v)
+	s, _ := v.(string)
+	low, high = moment{at: new(big.Rat).SetInt64(l)}, moment{at: new(big.Rat).SetInt64(h)}
+	if digits := fraction.FindString(s); digits != "" {
+		part, _ := new(big.Rat).SetString("0" + digits[3:])
+		second := l - ((l%1000)+1000)%1000
+		low.at = part.Add(part.Mul(part, big.NewRat(1000, 1)), new(big.Rat).SetInt64(second))
+		high = moment{low.at, true}
+	}
+	return low, high, ok
+}
+
+// exactInterval is interval with all digits; nil ends are open.
+func exactInterval(v value) (low, high *moment) {
+	o, _ := v.json.(object)
+	ends := func(at any, first, last bool) {
+		l, h, ok := exactDate(at)
+		if first && ok && (low == nil || l.compare(*low) < 0) {
+			low = &l
+		}
+		if last && ok && (high == nil || h.compare(*high) > 0) {
+			high = &h
+		}
+	}
+	switch v.typ {
+	case "Period":
+		ends(o["start"], true, false)
+		ends(o["end"], false, true)
+	case "Timing":
+		repeat, _ := o["repeat"].(object)
+		bounds := value{repeat["boundsPeriod"], "Period"}
+		events := each(o["event"], "dateTime")
+		_, _, bounded := interval(bounds)
+		if bounded {
+			low, high = exactInterval(bounds)
+		}
+		openLow, openHigh := bounded && low == nil, bounded && high == nil
+		for _, event := range events {
+			ends(event.json, !openLow, !openHigh)
+		}
+	default:
+		ends(v.json, true, true)
+	}
+	return low, high
+}
+
+// exactMeets is dateMeets with all digits.
+func exactMeets(v value, wanted search.DateValue) bool {
+	low, high := exactInterval(v)
+	unit := new(big.Int).Exp(big.NewInt(10), big.NewInt(19), nil)
+	read := func(m fhir.Moment) moment {
+		return moment{at: new(big.Rat).Add(new(big.Rat).SetInt64(m.Milli), new(big.Rat).SetFrac(new(big.Int).SetUint64(m.Beyond), unit))}
+	}
+	pl, ph := read(wanted.Exact.Low), read(wanted.Exact.High)
+	lowTo := func(m moment) int { // how low compares with m
+		if low == nil {
+			return -1
+		}
+		return low.compare(m)
+	}
+	highTo := func(m moment) int {
+		if high == nil {
+			return 1
+		}
+		return high.compare(m)
+	}
+	contained := lowTo(pl) >= 0 && highTo(ph) <= 0
+	switch wanted.Prefix {
+	case search.Ne:
+		return !contained
+	case search.Gt:
+		return highTo(ph) > 0
+	case search.Lt:
+		return lowTo(pl) < 0
+	case search.Ge:
+		return highTo(ph) > 0 || contained
+	case search.Le:
+		return lowTo(pl) < 0 || contained
+	case search.Sa:
+		return lowTo(ph) >= 0
+	case search.Eb:
+		return highTo(pl) <= 0
+	case search.Overlaps:
+		return lowTo(ph) < 0 && highTo(pl) > 0
+	}
+	return contained
+}
+
 // near is a tenth of the distance to now.
 func near(at int64, now time.Time) int64 {
 	d := at - now.UnixMilli()
@@ -415,6 +527,9 @@ func dateMeets(low, high int64, v search.DateValue, now time.Time) bool {
 
 // instantMeets is the same for a moment of which R4 knows no length.
 func instantMeets(at int64, v search.DateValue, now time.Time) bool {
+	if v.Exact != nil && v.Prefix != search.Ap {
+		return exactMeets(value{time.UnixMilli(at).UTC().Format("2006-01-02T15:04:05.000Z"), "instant"}, v)
+	}
 	switch v.Prefix {
 	case search.Ne:
 		return at < v.Low || at >= v.High
