@@ -3,6 +3,7 @@ package search
 import (
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -59,6 +60,13 @@ func (c *compiler) longText(p *Param, m Modifier, s string) (plan.Node, bool) {
 			return plan.Or{short(), long}, true
 		}
 		return plan.Or{plan.And{short(), plan.Not{Of: plan.Term{Param: p.At(Long)}}}, long}, true
+	case ModIs, ModIsNot, ModAfter, ModFrom, ModBefore, ModUpTo:
+		if len(folded) <= c.most-utf8.UTFMax {
+			return nil, false // what stands cut is longer, and decided by then
+		}
+		long := c.ofLong(p, func(w *compiler) plan.Node { return w.text(p, m, s) })
+		whole, _ := wholeText(p.At(Main), m, folded[:min(len(folded), c.most+1)])
+		return plan.Or{plan.And{whole, plan.Not{Of: plan.Term{Param: p.At(Long)}}}, long}, true
 	}
 	return nil, false
 }
@@ -83,11 +91,17 @@ func (c *compiler) longURI(p *Param, m Modifier, s string, short plan.Node) plan
 
 // ofLong is the condition on resources with a cut text, compiled for whole texts.
 func (c *compiler) ofLong(p *Param, compile func(*compiler) plan.Node) plan.Node {
-	node, bodies := Simplify(compile(c.onBodies())), c.env.Bodies
-	return plan.And{plan.Term{Param: p.At(Long)}, plan.Test{Name: p.Code + " in the text itself", Holds: func(key plan.Key, body []byte) bool {
+	node := Simplify(compile(c.onBodies()))
+	return plan.And{plan.Term{Param: p.At(Long)}, c.testBody(p.Code+" in the text itself", node)}
+}
+
+// testBody holds a condition that was compiled for whole texts against the body.
+func (c *compiler) testBody(name string, node plan.Node) plan.Test {
+	bodies := c.env.Bodies
+	return plan.Test{Name: name, Holds: func(key plan.Key, body []byte) bool {
 		meets, ok := plan.Meets(node, key.ID, bodies.Whole(key, body))
 		return meets && ok
-	}}}
+	}}
 }
 
 // onBodies compiles for entries that were read of a body.
@@ -96,6 +110,9 @@ func (c *compiler) onBodies() *compiler {
 	env.Bodies = nil
 	return &compiler{env: env, most: maxInBody}
 }
+
+// whole reports whether the entries that are asked are of a body.
+func (c *compiler) whole() bool { return c.most == maxInBody }
 
 // maxInBody is more than a text in a search can have.
 const maxInBody = MaxValueBytes * foldedMost

@@ -284,6 +284,9 @@ func (c *compiler) value(p *Param, m Modifier, v Value) (plan.Node, error) {
 	case PositionValue:
 		return v.near(p.At(Main)), nil
 	case WordsValue:
+		if m == ModAdvanced {
+			return c.advanced(p, v), nil
+		}
 		return v.on(p.At(Main)), nil
 	}
 	return nil, fault.New(fault.Internal, "search.Compile", "unknown value %T", v)

@@ -1,6 +1,8 @@
 package search
 
 import (
+	"slices"
+
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -37,9 +39,22 @@ const (
 	formTightBase    = 'k' // quantity, tight: H(dimension), the value in base units
 )
 
-// maxCombinations bounds the entries that one item of a composite makes, and
-// the alternatives that one value is compiled to.
-const maxCombinations = 256
+// Forms of entries that are read of a body (NewWhole), for what stored ones are not
+// asked: any code of a system. Not persisted.
+const (
+	formSystem      = 'y' // token: H(system)
+	formOfSystem    = 'w' // quantity, loose: H(system)|low|high
+	formOfSystemEnd = 'W' // the same, high|low
+	formTightSystem = 'x' // quantity, tight: H(system), the value
+)
+
+// Bounds of the entries that one item of a composite makes, and, the first, of the
+// alternatives that one value is compiled to. Entries of a body have more forms of
+// the same components.
+const (
+	maxCombinations      = 256
+	maxWholeCombinations = 8 * maxCombinations
+)
 
 // ranged reports whether components of this kind are compared by range.
 func ranged(k Kind) bool {
@@ -102,6 +117,9 @@ func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
 	if !s.tight && !s.loose || len(v) != len(p.Components) {
 		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: composites of this shape are not indexed", p.Code)
 	}
+	if v.systemAlone() && !c.whole() {
+		return c.ofSystems(p, v)
+	}
 	any := plan.Or{}
 	for _, tight := range []bool{true, false} {
 		if tight && !s.tight || !tight && !s.loose {
@@ -115,8 +133,61 @@ func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
 			any = append(any, compositeNode(p.At(Main), way))
 		}
 	}
+	if v.longText() && !c.whole() && c.env.Bodies != nil {
+		return c.inBody(p, v, plan.And{any})
+	}
 	return any, nil
 }
+
+// longText reports a part whose text stands cut in entries.
+func (v CompositeValue) longText() bool {
+	return slices.ContainsFunc(v, func(part Value) bool {
+		s, ok := part.(StringValue)
+		return ok && len(foldedText(string(s), maxCompositeText+1)) > maxCompositeText
+	})
+}
+
+// systemAlone reports a part that asks for any code of a system.
+func (v CompositeValue) systemAlone() bool {
+	return slices.ContainsFunc(v, func(part Value) bool {
+		switch part := part.(type) {
+		case TokenValue:
+			return part.Code == ""
+		case QuantityValue:
+			return part.Unit && part.Code == ""
+		}
+		return false
+	})
+}
+
+// ofSystems is a composite with a part that asks for any code of a system: entries
+// begin with the code, so that the body decides, of those resources whose entries
+// have the system somewhere.
+func (c *compiler) ofSystems(p *Param, v CompositeValue) (plan.Node, error) {
+	if c.env.Bodies == nil {
+		return nil, fault.New(fault.NotSupported, "search.Compile", "%s: a system without a code cannot be asked inside a composite here", p.Code)
+	}
+	maybe := plan.And{plan.Range{Param: p.At(Main)}}
+	for i, part := range v {
+		if t, ok := part.(TokenValue); ok && t.Code == "" && !p.Components[i].implies(t.System) {
+			h := slot(c.env.Key, t.System)
+			maybe = plan.And{plan.Contains{Param: p.At(Main), Part: h[:]}}
+		}
+	}
+	return c.inBody(p, v, maybe)
+}
+
+// inBody is what entries leave in doubt, decided by the body.
+func (c *compiler) inBody(p *Param, v CompositeValue, maybe plan.And) (plan.Node, error) {
+	node, err := c.onBodies().composite(p, v)
+	if err != nil {
+		return nil, err
+	}
+	return append(maybe, c.testBody(p.Code+" in the resource itself", Simplify(node))), nil
+}
+
+// implies reports whether codes without system are of a system.
+func (p *Param) implies(system string) bool { return p.Implied != nil && p.Implied(system, "") }
 
 // ways are the combinations of the ways to ask for each component.
 func (c *compiler) ways(p *Param, v CompositeValue, tight, points bool) ([][]ask, error) {
@@ -203,7 +274,11 @@ func (c *compiler) asks(p *Param, v Value, tight, points bool) ([]ask, error) {
 	case URIValue:
 		return []ask{hashAsk(formURI, c.env.Key.Sum(domainURL, string(v)))}, nil
 	case StringValue:
-		folded := appendFolded(nil, string(v), maxCompositeText)
+		most := maxCompositeText
+		if c.whole() {
+			most = maxInBody
+		}
+		folded := appendFolded(nil, string(v), most)
 		if len(folded) == 0 {
 			return nil, nil // as Match: nobody's text begins with punctuation alone
 		}
@@ -219,9 +294,6 @@ func (c *compiler) asks(p *Param, v Value, tight, points bool) ([]ask, error) {
 		}
 		return spanAsks(v.spans(), formInterval, formEnd, nil), nil
 	case QuantityValue:
-		if v.Unit && v.Code == "" {
-			return nil, systemAlone(p)
-		}
 		return c.quantityAsks(v, tight), nil
 	}
 	return nil, fault.New(fault.NotSupported, "search.Compile", "%s: composites of this shape are not indexed", p.Code)
@@ -231,7 +303,11 @@ func hashAsk(form byte, h plan.Hash) ask { return ask{form: form, exact: h[:]} }
 
 func (c *compiler) tokenAsks(p *Param, v TokenValue, tight bool) ([]ask, error) {
 	if v.Code == "" {
-		return nil, systemAlone(p)
+		asks := []ask{hashAsk(formSystem, slot(c.env.Key, v.System))}
+		if p.implies(v.System) {
+			asks = append(asks, hashAsk(formSystem, plan.Hash{}))
+		}
+		return asks, nil
 	}
 	any := hashAsk(formCode, hashCode(c.env.Key, v.Code))
 	if tight {
@@ -257,10 +333,6 @@ func (c *compiler) tokenAsks(p *Param, v TokenValue, tight bool) ([]ask, error) 
 	return asks, nil
 }
 
-func systemAlone(p *Param) error {
-	return fault.New(fault.NotSupported, "search.Compile", "%s: a system without a code cannot be asked inside a composite", p.Code)
-}
-
 func (c *compiler) referenceAsks(v ReferenceValue) []ask {
 	if v.URL != "" {
 		return []ask{hashAsk(formReference, c.env.Key.Sum(domainURL, v.URL))}
@@ -282,6 +354,9 @@ func (c *compiler) quantityAsks(v QuantityValue, tight bool) []ask {
 		return spanAsks(v.spans(), formInterval, formEnd, nil)
 	case v.System == "":
 		return spanAsks(v.spans(), formUnitCode, formCodeEnd, code[:])
+	case v.Code == "":
+		system := slot(c.env.Key, v.System)
+		return spanAsks(v.spans(), formOfSystem, formOfSystemEnd, system[:])
 	}
 	unit := c.env.Key.Sum(domainUnit, v.System, v.Code)
 	asks := spanAsks(v.spans(), formUnit, formUnitEnd, unit[:])
@@ -295,6 +370,10 @@ func (c *compiler) quantityAsks(v QuantityValue, tight bool) []ask {
 func (c *compiler) tightAsks(v QuantityValue) []ask {
 	if !v.Unit {
 		return spanAsks(v.pointSpans(), formTight, formTight, nil)
+	}
+	if v.Code == "" {
+		system := slot(c.env.Key, v.System)
+		return spanAsks(v.pointSpans(), formTightSystem, formTightSystem, system[:])
 	}
 	code, system := c.env.Key.Sum(domainUnitCode, v.Code), slot(c.env.Key, v.System)
 	asks := spanAsks(v.pointSpans(), formTightCode, formTightCode, code[:])

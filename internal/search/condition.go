@@ -310,6 +310,8 @@ func (p *parser) one(param *Param, m Modifier, only []plan.Type, text string) (v
 	switch m {
 	case ModText, ModCodeText:
 		return StringValue(unescape(text)), ""
+	case ModAdvanced:
+		return parseAdvanced(text)
 	case ModIn, ModNotIn:
 		return URIValue(unescape(text)), ""
 	case ModOfType:

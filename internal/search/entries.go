@@ -75,6 +75,9 @@ func NewEntries(key plan.HashKey) *Entries { return &Entries{key: key, most: Max
 // such entries are not stored.
 func NewWhole(key plan.HashKey) *Entries { return &Entries{key: key, most: math.MaxInt} }
 
+// whole reports whether the entries are of a body, and not stored.
+func (e *Entries) whole() bool { return e.most == math.MaxInt }
+
 // long keeps that a text of so many bytes, of which kept are there, was cut.
 func (e *Entries) long(p *Param, text string, kept int) {
 	if kept > e.most-foldedMost && len(Fold(text)) > kept {

@@ -287,7 +287,7 @@ func (w *world) expect(t *testing.T, at, query, want string, ordered bool) {
 		kind, part, _ := strings.Cut(want, ": ")
 		e := fault.From(err)
 		if e.Kind.String() != kind || !strings.Contains(e.Message(), part) {
-			t.Errorf("%s: %s: got %s: %s, want %s", at, query, e.Kind, e.Message(), want)
+			t.Errorf("%s: %.300s: got %s: %s, want %s", at, query, e.Kind, e.Message(), want)
 		}
 		return
 	}
@@ -300,7 +300,7 @@ func (w *world) expect(t *testing.T, at, query, want string, ordered bool) {
 		slices.Sort(expected)
 	}
 	if !slices.Equal(ids, expected) {
-		t.Errorf("%s: %s: found %v, want %v", at, query, ids, expected)
+		t.Errorf("%s: %.300s: found %v, want %v", at, query, ids, expected)
 	}
 }
 

@@ -84,6 +84,9 @@ func (e *Entries) CodingForm(c Coding) {
 		i.bytes = append(append(i.bytes, code[:]...), system[:]...)
 		i.add(form{is: formCoding}, from)
 	}
+	if e.whole() {
+		e.both(formSystem, system)
+	}
 }
 
 // both adds a form to tight and loose entries alike.
@@ -122,7 +125,11 @@ const maxCompositeText = MaxTextBytes - 256
 func (e *Entries) StringForm(text string) {
 	i := &e.item
 	from := len(i.bytes)
-	if i.bytes = appendFolded(i.bytes, text, maxCompositeText); len(i.bytes) > from {
+	most := maxCompositeText
+	if e.whole() {
+		most = e.most
+	}
+	if i.bytes = appendFolded(i.bytes, text, most); len(i.bytes) > from {
 		i.bytes = append(i.bytes, 0)
 		i.add(form{is: formText, ranged: true}, from)
 	}
@@ -152,9 +159,15 @@ func (e *Entries) AmountForm(a Amount) {
 		}
 		return
 	}
+	system := e.slot(a.System)
 	if i.shape.tight && a.point() {
-		e.tightForms(a)
+		if e.tightForms(a); e.whole() {
+			e.tightForm(form{is: formTightSystem}, system[:], a.Low)
+		}
 		return
+	}
+	if e.whole() {
+		e.amountForm(formOfSystem, formOfSystemEnd, system[:], a)
 	}
 	e.amountForm(formInterval, formEnd, nil, a)
 	if a.Code != "" {
@@ -214,10 +227,13 @@ func (e *Entries) EndItem() bool {
 	i := &e.item
 	i.borders = append(i.borders, len(i.forms))
 	i.picked = slices.Grow(i.picked[:0], len(i.borders))[:len(i.borders)-1]
-	ways := 1
+	ways, most := 1, maxCombinations
+	if e.whole() {
+		most = maxWholeCombinations
+	}
 	for c := range i.picked {
 		i.picked[c] = i.borders[c]
-		if ways *= i.borders[c+1] - i.borders[c]; ways > maxCombinations {
+		if ways *= i.borders[c+1] - i.borders[c]; ways > most {
 			return false
 		}
 	}

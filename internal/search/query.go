@@ -197,6 +197,7 @@ const (
 	ModOfType
 	ModIdentifier
 	ModCodeText // R5's: a code, or its text, begins with the value
+	ModAdvanced // R5's: the text of a code has words
 
 	// These only _filter asks for (search_filter.html).
 	ModIs       // a string's whole, folded
@@ -216,18 +217,19 @@ var modifiers = map[string]struct {
 	is    Modifier
 	kinds []Kind
 }{
-	"exact":      {ModExact, []Kind{KindString}},
-	"contains":   {ModContains, []Kind{KindString, KindURI}},
-	"text":       {ModText, []Kind{KindToken}},
-	"code-text":  {ModCodeText, []Kind{KindToken}},
-	"not":        {ModNot, []Kind{KindToken}},
-	"above":      {ModAbove, []Kind{KindToken, KindURI, KindReference}},
-	"below":      {ModBelow, []Kind{KindToken, KindURI, KindReference}},
-	"in":         {ModIn, []Kind{KindToken}},
-	"not-in":     {ModNotIn, []Kind{KindToken}},
-	"of-type":    {ModOfType, []Kind{KindToken}},
-	"ofType":     {ModOfType, []Kind{KindToken}},
-	"identifier": {ModIdentifier, []Kind{KindReference}},
+	"exact":         {ModExact, []Kind{KindString}},
+	"contains":      {ModContains, []Kind{KindString, KindURI}},
+	"text":          {ModText, []Kind{KindToken}},
+	"code-text":     {ModCodeText, []Kind{KindToken}},
+	"text-advanced": {ModAdvanced, []Kind{KindToken}},
+	"not":           {ModNot, []Kind{KindToken}},
+	"above":         {ModAbove, []Kind{KindToken, KindURI, KindReference}},
+	"below":         {ModBelow, []Kind{KindToken, KindURI, KindReference}},
+	"in":            {ModIn, []Kind{KindToken}},
+	"not-in":        {ModNotIn, []Kind{KindToken}},
+	"of-type":       {ModOfType, []Kind{KindToken}},
+	"ofType":        {ModOfType, []Kind{KindToken}},
+	"identifier":    {ModIdentifier, []Kind{KindReference}},
 }
 
 // Pairs are the parameters as understood, in order: what self shows.

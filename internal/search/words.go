@@ -101,8 +101,19 @@ func (e *Entries) NewWords(p *Param, text string, seen map[string]bool) bool {
 
 // parseWords reads words with AND, OR, NOT and parentheses, in either case; words
 // side by side must all be there.
-func parseWords(s string) (WordsValue, string) {
-	p := wordsParser{rest: strings.FieldsFunc(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(unescape(s)), unicode.IsSpace)}
+func parseWords(s string) (WordsValue, string) { return parseWordsOf(s, eachWord) }
+
+// parseAdvanced is parseWords for texts that are kept folded, without punctuation.
+func parseAdvanced(s string) (WordsValue, string) {
+	return parseWordsOf(s, func(text string, yield func(word []byte)) {
+		if word := appendFolded(nil, text, maxWordBytes); len(word) > 0 {
+			yield(word)
+		}
+	})
+}
+
+func parseWordsOf(s string, each func(text string, yield func(word []byte))) (WordsValue, string) {
+	p := wordsParser{each: each, rest: strings.FieldsFunc(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(unescape(s)), unicode.IsSpace)}
 	v, ok := p.any()
 	switch {
 	case p.words > maxAskedWords:
@@ -114,6 +125,7 @@ func parseWords(s string) (WordsValue, string) {
 }
 
 type wordsParser struct {
+	each         func(text string, yield func(word []byte))
 	rest         []string
 	words, depth int
 }
@@ -174,18 +186,42 @@ func (p *wordsParser) one() (WordsValue, bool) {
 		return WordsValue{}, false
 	}
 	v := WordsValue{Op: AllWords}
-	eachWord(p.rest[0], func(word []byte) {
+	p.each(p.rest[0], func(word []byte) {
 		v.Parts = append(v.Parts, WordsValue{Word: string(word)})
 	})
 	p.rest, p.words = p.rest[1:], p.words+len(v.Parts)
 	return v.plain(), len(v.Parts) > 0 && p.words <= maxAskedWords
 }
 
-// on is the words as a condition.
+// on is the words as a condition on entries of words.
 func (v WordsValue) on(column plan.Param) plan.Node {
+	return v.node(func(word string) plan.Node { return plan.Term{Param: column, Value: append([]byte(word), 0)} })
+}
+
+// in is the words as a condition on entries of folded texts.
+func (v WordsValue) in(column plan.Param) plan.Node {
+	return v.node(func(word string) plan.Node {
+		any := plan.Or{}
+		for _, end := range []string{" ", "\x00"} {
+			any = append(any, plan.Prefix(column, []byte(word+end)), plan.Contains{Param: column, Part: []byte(" " + word + end)})
+		}
+		return any
+	})
+}
+
+// advanced is :text-advanced: the texts of a token have the words.
+func (c *compiler) advanced(p *Param, v WordsValue) plan.Node {
+	if c.env.Bodies == nil {
+		return v.in(p.At(Text))
+	}
+	long := c.ofLong(p, func(*compiler) plan.Node { return v.in(p.At(Text)) })
+	return plan.Or{plan.And{v.in(p.At(Text)), plan.Not{Of: plan.Term{Param: p.At(Long)}}}, long}
+}
+
+func (v WordsValue) node(one func(word string) plan.Node) plan.Node {
 	var parts []plan.Node
 	for _, part := range v.Parts {
-		parts = append(parts, part.on(column))
+		parts = append(parts, part.node(one))
 	}
 	switch v.Op {
 	case AllWords:
@@ -195,5 +231,5 @@ func (v WordsValue) on(column plan.Param) plan.Node {
 	case NoWord:
 		return plan.Not{Of: plan.Or(parts)}
 	}
-	return plan.Term{Param: column, Value: append([]byte(v.Word), 0)}
+	return one(v.Word)
 }
