@@ -157,7 +157,7 @@ func (q *query) compileNode(node plan.Node, t plan.Type, versions bool) (cond, e
 	case plan.Chain:
 		return q.compileChain(n)
 	case plan.Has:
-		return q.compileHas(n, versions)
+		return q.compileHas(n, t, versions)
 	}
 	return nil, corrupt("a plan with a node of unknown kind")
 }

@@ -141,6 +141,21 @@ func (s *Store) KeepsRows(param plan.Param, value []byte) bool {
 	return e != nil && e.Value.(*keptLeaf).rows != nil
 }
 
+// KeepsReach gives which rows what is kept of a Has stands for, or 0: those before one.
+func (s *Store) KeepsReach(t plan.Type, n plan.Has) (w uint64) {
+	snap := s.published.take()
+	defer s.published.drop(snap)
+	q := newQuery(context.Background(), &reader{store: s, keeps: true}, 0)
+	k := s.keptRows
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e := k.of[s][string(q.reachOf(n, t).key)]
+	if e == nil || e.Value.(*keptLeaf).rows == nil || e.Value.(*keptLeaf).at.buried != snap.buried {
+		return 0
+	}
+	return e.Value.(*keptLeaf).at.w
+}
+
 // Loose is how many rows may have loose facts.
 func (s *Store) Loose() uint64 {
 	snap := s.published.take()

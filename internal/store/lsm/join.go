@@ -38,6 +38,9 @@ func (j *join) bound() (int64, error) {
 	if j.rowwise {
 		return many, nil
 	}
+	if j.done != nil {
+		return j.done.n, nil
+	}
 	if j.limit < 0 {
 		n, err := j.other.bound()
 		if err != nil {
@@ -249,8 +252,8 @@ func (q *query) isCurrent(self plan.Hash, of *arms) (bool, error) {
 // compileHas: from the other end, the references of the sources are gathered, and
 // followed, or looked for among the hashes of the rows that are asked about when
 // these are fewer; row by row, the row's self hash is looked up as a value. Only
-// that way finds versions that are not current.
-func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
+// that way finds versions that are not current. What is asked often is kept.
+func (q *query) compileHas(n plan.Has, t plan.Type, versions bool) (cond, error) {
 	from, err := q.arms(n.From)
 	if err != nil {
 		return nil, err
@@ -264,12 +267,13 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 		}
 		return q.store.tuning.hasKeptCost, nil
 	}
+	var kept reach
 	j.gather = func() (*listed, error) {
-		targets, err := q.gatherTargets(n.Params, from)
+		targets, err := q.gatherTargets(n.Params, from, 0)
 		if err != nil {
 			return nil, err
 		}
-		if 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
+		if !kept.wanted && 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
 			j.gathered, j.rows = true, &byRow{q, func(rid uint64) (bool, error) {
 				self, deleted, err := q.self(rid)
 				_, met := targets[self]
@@ -277,7 +281,11 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 			}}
 			return nil, nil
 		}
-		return q.currentRows(targets)
+		rows, err := q.currentRows(targets)
+		if err == nil {
+			q.keepReach(&kept, rows)
+		}
+		return rows, err
 	}
 	pointed := pointedTo{q: q, params: n.Params, its: make([]*pebble.Iterator, len(n.Params)), by: from}
 	j.test = func(rid uint64) (bool, error) {
@@ -287,18 +295,19 @@ func (q *query) compileHas(n plan.Has, versions bool) (cond, error) {
 		}
 		return pointed.has(self)
 	}
-	return j, nil
+	if !versions {
+		kept = q.reachOf(n, t)
+		j.done, err = q.keptReach(&kept, func(since uint64) (*listed, error) { return q.reachedSince(since, n, t, from, j.test) })
+	}
+	return j, err
 }
 
 // usualTargets is for how many targets there is room from the start, at most.
 const usualTargets = 1024
 
-// gatherTargets gives the self hashes of what the sources point to.
-func (q *query) gatherTargets(params []plan.Param, sources *arms) (map[plan.Hash]struct{}, error) {
-	newest, ok := q.newestBlock()
-	if !ok {
-		return nil, nil
-	}
+// gatherTargets gives the self hashes of what the sources that do not lie before a row
+// point to.
+func (q *query) gatherTargets(params []plan.Param, sources *arms, since uint64) (map[plan.Hash]struct{}, error) {
 	most, err := sources.bound()
 	if err != nil {
 		return nil, err
@@ -310,8 +319,8 @@ func (q *query) gatherTargets(params []plan.Param, sources *arms) (map[plan.Hash
 			targets[plan.Hash(value)] = struct{}{}
 		}
 	}
-	err = sources.each(newest, func(b uint32, rows set) (bool, error) {
-		return true, q.eachRun(b, rows.all(), func(rows runRows) error {
+	err = q.eachSince(sources, since, func(b uint32, rows set) error {
+		return q.eachRun(b, rows.all(), func(rows runRows) error {
 			for i := range columns {
 				if err := q.eachNew(rows, &columns[i], add); err != nil {
 					return err

@@ -36,9 +36,18 @@ type keptLeaf struct {
 	key   string
 	asked int     // how often
 	rows  *listed // nil: not read yet
-	w     uint64  // rows before it were there when it was read; of superseded rows: state.buried
-	wide  bool    // it has too many rows to be kept
+	at    keptState
+	wide  bool // it has too many rows to be kept
 	bytes int64
+}
+
+// keptState is the state that rows were read in: rows before w were there, and buried
+// is state.buried. What depends on one of them alone leaves the other out.
+type keptState struct{ w, buried uint64 }
+
+// before reports whether to is a later state.
+func (s keptState) before(to keptState) bool {
+	return s != to && s.w <= to.w && s.buried <= to.buried
 }
 
 func newKeptRows(room int64) *keptRows {
@@ -52,11 +61,11 @@ func newKeptRows(room int64) *keptRows {
 
 // ask counts that a key is asked for, and gives what is kept of it; wanted: it is
 // asked so often that it should be kept.
-func (k *keptRows) ask(of *Store, key []byte, edits uint64, from int) (rows *listed, w uint64, wanted bool) {
+func (k *keptRows) ask(of *Store, key []byte, edits uint64, from int) (rows *listed, at keptState, wanted bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.edits[of] != edits {
-		return nil, 0, false
+		return nil, keptState{}, false
 	}
 	e := k.of[of][string(key)]
 	if e == nil {
@@ -66,16 +75,16 @@ func (k *keptRows) ask(of *Store, key []byte, edits uint64, from int) (rows *lis
 		leaf := &keptLeaf{store: of, key: string(key), asked: 1, bytes: keptRowsEntry + 2*int64(len(key))}
 		k.of[of][leaf.key] = k.recent.PushFront(leaf)
 		k.grow(leaf.bytes)
-		return nil, 0, false
+		return nil, keptState{}, false
 	}
 	k.recent.MoveToFront(e)
 	leaf := e.Value.(*keptLeaf)
 	leaf.asked = min(leaf.asked+1, from)
-	return leaf.rows, leaf.w, leaf.asked >= from && !leaf.wide
+	return leaf.rows, leaf.at, leaf.asked >= from && !leaf.wide
 }
 
-// keep has rows kept that were read at w; nil: there are too many.
-func (k *keptRows) keep(of *Store, key []byte, edits uint64, rows *listed, w uint64) {
+// keep has rows kept that were read in a state; nil: there are too many.
+func (k *keptRows) keep(of *Store, key []byte, edits uint64, rows *listed, at keptState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.of[of][string(key)]
@@ -83,11 +92,11 @@ func (k *keptRows) keep(of *Store, key []byte, edits uint64, rows *listed, w uin
 		return
 	}
 	leaf := e.Value.(*keptLeaf)
-	if leaf.rows != nil && leaf.w >= w {
+	if leaf.rows != nil && !leaf.at.before(at) {
 		return
 	}
 	before := leaf.bytes
-	leaf.rows, leaf.w, leaf.wide = rows, w, rows == nil
+	leaf.rows, leaf.at, leaf.wide = rows, at, rows == nil
 	leaf.bytes = keptRowsEntry + 2*int64(len(key)) + rows.bytes()
 	k.grow(leaf.bytes - before)
 }
@@ -122,7 +131,8 @@ func (q *query) keptOf(key []byte, read func(from uint32) (*listed, error)) (*li
 		return nil, nil
 	}
 	kept := q.store.keptRows
-	rows, w, wanted := kept.ask(q.store, key, q.edits, q.store.tuning.keptRowsFrom)
+	rows, at, wanted := kept.ask(q.store, key, q.edits, q.store.tuning.keptRowsFrom)
+	w := at.w
 	switch {
 	case rows != nil && (w == q.w || w > q.w && !q.live): // at an older moment, newer rows are left out anyway
 		return rows, nil
@@ -143,7 +153,7 @@ func (q *query) keptOf(key []byte, read func(from uint32) (*listed, error)) (*li
 			fresh = nil
 		}
 	}
-	kept.keep(q.store, key, q.edits, fresh, q.w)
+	kept.keep(q.store, key, q.edits, fresh, keptState{w: q.w})
 	return fresh, nil
 }
 

@@ -177,7 +177,7 @@ func (q *query) dead(b uint32) (held, error) {
 func (q *query) readDead(b uint32) (held, error) {
 	key, kept := deadKey(b), q.store.keptRows
 	if q.keeps {
-		if rows, buried, _ := kept.ask(q.store, key, q.edits, 1); rows != nil && buried == q.buried {
+		if rows, at, _ := kept.ask(q.store, key, q.edits, 1); rows != nil && at.buried == q.buried {
 			return held{set: &rows.sets[0]}, nil
 		}
 	}
@@ -191,7 +191,7 @@ func (q *query) readDead(b uint32) (held, error) {
 	}
 	rows := &listed{}
 	rows.add(b, superseded)
-	kept.keep(q.store, key, q.edits, rows, q.buried)
+	kept.keep(q.store, key, q.edits, rows, keptState{buried: q.buried})
 	return held{set: &rows.sets[0]}, nil
 }
 
