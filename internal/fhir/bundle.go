@@ -86,6 +86,7 @@ type BundleEntry struct {
 	Stored   *StoredResource // instead of Resource
 	Mode     string          // search.mode: match, include, outcome
 	Score    string          // search.score, a decimal as it shall be written
+	Metres   string          // of the extension location-distance of search, likewise
 	Request  *BundleRequest
 	Response *BundleResponse
 }
@@ -127,7 +128,7 @@ func (w *BundleWriter) Entry(e BundleEntry) {
 		w.dst = append(appendMember(w.dst, "resource"), e.Resource...)
 	}
 	if e.Mode != "" || e.Score != "" {
-		w.search(e.Mode, e.Score)
+		w.search(e)
 	}
 	if e.Request != nil {
 		w.request(e.Request)
@@ -138,13 +139,28 @@ func (w *BundleWriter) Entry(e BundleEntry) {
 	w.dst = append(w.dst, '}')
 }
 
-func (w *BundleWriter) search(mode, score string) {
+func (w *BundleWriter) search(e BundleEntry) {
 	w.dst = append(appendMember(w.dst, "search"), '{')
-	w.dst = appendText(w.dst, "mode", mode)
-	if score != "" {
-		w.dst = append(appendMember(w.dst, "score"), score...)
+	if e.Metres != "" {
+		w.distance(e.Metres)
+	}
+	w.dst = appendText(w.dst, "mode", e.Mode)
+	if e.Score != "" {
+		w.dst = append(appendMember(w.dst, "score"), e.Score...)
 	}
 	w.dst = append(w.dst, '}')
+}
+
+// distance is the extension that tells how far away a Location is
+// (http://hl7.org/fhir/R4/extension-location-distance.html).
+func (w *BundleWriter) distance(metres string) {
+	w.dst = append(appendMember(w.dst, "extension"), "[{"...)
+	w.dst = appendText(w.dst, "url", "http://hl7.org/fhir/StructureDefinition/location-distance")
+	w.dst = append(appendMember(w.dst, "valueDistance"), '{')
+	w.dst = append(appendMember(w.dst, "value"), metres...)
+	w.dst = appendText(w.dst, "unit", "m")
+	w.dst = appendText(w.dst, "system", "http://unitsofmeasure.org")
+	w.dst = append(appendText(w.dst, "code", "m"), "}}]"...)
 }
 
 func (w *BundleWriter) request(r *BundleRequest) {

@@ -289,12 +289,12 @@ func (e *scope) bundle(token pageToken, page store.Page, included []store.Record
 	}
 	q := &search.Query{}
 	for _, rec := range page.Records {
-		if err := e.matchEntry(w, q, match{container: &rec}); err != nil {
+		if err := e.matchEntry(w, q, match{container: &rec}, nil); err != nil {
 			return nil, err
 		}
 	}
 	for _, rec := range included {
-		e.entry(w, rec, "include")
+		e.entry(w, rec, "include", "")
 	}
 	return w.Finish(), nil
 }

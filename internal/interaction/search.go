@@ -2,6 +2,7 @@ package interaction
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,13 +184,14 @@ func (s *Session) searchset(dst []byte, q *search.Query, token pageToken, page s
 	if err := s.links(w, q, token, page.Next); err != nil {
 		return nil, err
 	}
+	near := q.Near()
 	for _, m := range matches {
-		if err := s.matchEntry(w, q, m); err != nil {
+		if err := s.matchEntry(w, q, m, near); err != nil {
 			return nil, err
 		}
 	}
 	for _, rec := range included {
-		s.entry(w, rec, "include")
+		s.entry(w, rec, "include", "")
 	}
 	for _, outcome := range outcomes {
 		w.Entry(fhir.BundleEntry{Resource: outcome, Mode: "outcome"})
@@ -235,10 +237,15 @@ func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken
 	return err
 }
 
-// matchEntry writes a match, cut as _summary and _elements ask.
-func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) error {
+// matchEntry writes a match, cut as _summary and _elements ask; of a search for
+// places with how far it is from the nearest of them.
+func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match, near []search.Position) error {
+	metres := ""
+	if len(near) > 0 && m.id == "" {
+		metres = distance(*m.container, near)
+	}
 	if m.id == "" && !trims(q.Summary, q.Elements) {
-		s.entry(w, *m.container, "match")
+		s.entry(w, *m.container, "match", metres)
 		return nil
 	}
 	body, t, url := m.json, m.typ, s.fullURL(*m.container)
@@ -251,16 +258,40 @@ func (s *Session) matchEntry(w *fhir.BundleWriter, q *search.Query, m match) err
 	if err != nil {
 		return err
 	}
-	w.Entry(fhir.BundleEntry{FullURL: url, Resource: body, Mode: "match"})
+	w.Entry(fhir.BundleEntry{FullURL: url, Resource: body, Mode: "match", Metres: metres})
 	s.touch(*m.container)
 	return nil
 }
 
 // entry writes a whole resource.
-func (s *Session) entry(w *fhir.BundleWriter, rec store.Record, mode string) {
+func (s *Session) entry(w *fhir.BundleWriter, rec store.Record, mode, metres string) {
 	whole := fhir.StoredResource{Form: rec.Body, ID: rec.Key.ID, Version: rec.Version, Updated: rec.Updated}
-	w.Entry(fhir.BundleEntry{FullURL: s.fullURL(rec), Stored: &whole, Mode: mode})
+	w.Entry(fhir.BundleEntry{FullURL: s.fullURL(rec), Stored: &whole, Mode: mode, Metres: metres})
 	s.touch(rec)
+}
+
+var namePosition, nameLatitude, nameLongitude = fhir.Intern("position"), fhir.Intern("latitude"), fhir.Intern("longitude")
+
+// distance is how far a Location is from the nearest of some places, in metres; ""
+// where it does not say where it is.
+func distance(rec store.Record, from []search.Position) string {
+	doc, err := fhir.ParseStored(fhir.StoredJSON(rec.Body))
+	if err != nil {
+		return ""
+	}
+	defer doc.Release()
+	at := doc.Root().GetName(namePosition)
+	latitude, err1 := strconv.ParseFloat(at.GetName(nameLatitude).View(), 64)
+	longitude, err2 := strconv.ParseFloat(at.GetName(nameLongitude).View(), 64)
+	if err1 != nil || err2 != nil {
+		return ""
+	}
+	is := search.Position{Latitude: latitude, Longitude: longitude}
+	metres := math.Inf(1)
+	for _, place := range from {
+		metres = min(metres, place.Metres(is))
+	}
+	return strconv.FormatFloat(metres, 'f', 0, 64)
 }
 
 func (s *Session) fullURL(rec store.Record) string {

@@ -468,7 +468,7 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 		if isURN(s) {
 			return c.exactURI(p, s), nil
 		}
-		return c.longURI(p, m, s, plan.Prefix(p.At(Main), []byte(cut(s, c.most)))), nil
+		return c.longURI(p, m, s, urlsFrom(p.At(Main), cut(s, c.most))), nil
 	case ModAbove:
 		any := plan.Or{}
 		for _, beginning := range beginnings(s) {
@@ -482,6 +482,18 @@ func (c *compiler) uri(p *Param, m Modifier, s string) (plan.Node, error) {
 func (c *compiler) exactURI(p *Param, s string) plan.Node {
 	return plan.Term{Param: p.At(Main), Value: appendURI(nil, c.env.Key, s, c.most)}
 }
+
+// urlsFrom are the URIs that begin with a text, without the URNs among them.
+func urlsFrom(column plan.Param, text string) plan.Node {
+	all := plan.Prefix(column, []byte(text))
+	if !strings.HasPrefix(urnScheme, text) {
+		return all
+	}
+	urns := plan.Prefix(column, []byte(urnScheme))
+	return plan.Or{plan.Range{Param: column, Low: all.Low, High: urns.Low}, plan.Range{Param: column, Low: urns.High, High: all.High}}
+}
+
+const urnScheme = "urn:"
 
 // isURN reports a URI to which :above and :below do not apply (R4 3.1.1.4.9).
 func isURN(s string) bool { return len(s) >= 4 && strings.EqualFold(s[:4], "urn:") }

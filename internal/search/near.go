@@ -16,6 +16,33 @@ func (p Position) Valid() bool {
 	return math.Abs(p.Latitude) <= 90 && math.Abs(p.Longitude) <= 180
 }
 
+// Metres is the distance of two places on a ball (the haversine formula).
+func (p Position) Metres(to Position) float64 {
+	const rad = math.Pi / 180
+	latitude, longitude := math.Sin((to.Latitude-p.Latitude)*rad/2), math.Sin((to.Longitude-p.Longitude)*rad/2)
+	h := latitude*latitude + math.Cos(p.Latitude*rad)*math.Cos(to.Latitude*rad)*longitude*longitude
+	return 2 * earthRadius * math.Asin(math.Sqrt(min(1, h)))
+}
+
+// Near are the places that the query asks its matches to be near to.
+func (q *Query) Near() []Position {
+	var all []Position
+	for _, clause := range q.Clauses {
+		for _, on := range clause.On {
+			m, ok := on.Cond.(Match)
+			if !ok || m.Param.Kind != KindPosition {
+				continue
+			}
+			for _, v := range m.Values {
+				if v, ok := v.(PositionValue); ok {
+					all = append(all, v.Position)
+				}
+			}
+		}
+	}
+	return all
+}
+
 // PositionValue is a circle: latitude|longitude[|distance[|unit]] of
 // Location.near (http://hl7.org/fhir/R4/location.html#search).
 type PositionValue struct {

@@ -8,14 +8,6 @@ import (
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
-// haversine is the distance of two places on a ball, in metres.
-func haversine(a, b Position) float64 {
-	const rad = math.Pi / 180
-	dLat, dLon := (b.Latitude-a.Latitude)*rad/2, (b.Longitude-a.Longitude)*rad/2
-	h := math.Sin(dLat)*math.Sin(dLat) + math.Cos(a.Latitude*rad)*math.Cos(b.Latitude*rad)*math.Sin(dLon)*math.Sin(dLon)
-	return 2 * earthRadius * math.Asin(math.Sqrt(min(1, h)))
-}
-
 // Everything within distances up to 2,000 km is found, and nothing that is over two
 // hundredths farther unless a pole is inside; where the day begins too.
 func TestNear(t *testing.T) {
@@ -35,7 +27,7 @@ func TestNear(t *testing.T) {
 			at := somewhereNear(rng, v)
 			e := NewEntries(plan.HashKey{})
 			e.Position(p, at)
-			found, away := holds(node, e.Done()), haversine(v.Position, at)
+			found, away := holds(node, e.Done()), v.Position.Metres(at)
 			switch {
 			case away <= v.Metres:
 				if inside++; !found {

@@ -238,7 +238,7 @@ func uriMeets(v value, m search.Modifier, wanted string) bool {
 	return slices.ContainsFunc(all, func(s string) bool {
 		switch m {
 		case search.ModBelow:
-			return s == wanted || strings.HasPrefix(s, wanted) && !strings.HasPrefix(strings.ToLower(wanted), "urn:")
+			return s == wanted || strings.HasPrefix(s, wanted) && !strings.HasPrefix(strings.ToLower(wanted), "urn:") && !strings.HasPrefix(s, "urn:")
 		case search.ModAbove:
 			authority := strings.Index(wanted, "://") + len("://")
 			return s == wanted || strings.HasPrefix(wanted, s) && !strings.HasPrefix(strings.ToLower(wanted), "urn:") &&
