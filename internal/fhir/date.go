@@ -95,6 +95,9 @@ func (m Moment) Before(o Moment) bool {
 	return m.Milli < o.Milli || m.Milli == o.Milli && m.Beyond < o.Beyond
 }
 
+// Next is the moment after m: m to m.Next() is a moment without length.
+func (m Moment) Next() Moment { return m.plus(1) }
+
 func (m Moment) plus(beyond uint64) Moment {
 	if m.Beyond += beyond; m.Beyond >= beyondUnits {
 		return Moment{m.Milli + 1, m.Beyond - beyondUnits}

@@ -46,7 +46,7 @@ func (c *compiler) longText(p *Param, m Modifier, s string) (plan.Node, bool) {
 	fits := len(folded) <= c.most
 	short := func() plan.Node { return c.shortText(p, m, s, folded) }
 	switch m {
-	case Plain, ModText, ModCodeText:
+	case Plain, ModStarts, ModText, ModCodeText:
 		if fits {
 			return nil, false
 		}

@@ -422,7 +422,11 @@ func (c *compiler) shortText(p *Param, m Modifier, s, folded string) plan.Node {
 	case ModCodeText:
 		return plan.Or{plan.Prefix(p.At(Text), []byte(folded)), plan.Prefix(p.At(Main), appendCode(nil, cut(s, maxCodeBytes)))}
 	}
-	return plan.Prefix(p.At(Main), []byte(folded))
+	begins := plan.Prefix(p.At(Main), []byte(folded))
+	if m == Plain && p.Parts {
+		return plan.Or{begins, plan.Prefix(p.At(FamilyPart), []byte(folded))}
+	}
+	return begins
 }
 
 // wholeText compares whole strings, as folded. An entry is the text, 00 and what

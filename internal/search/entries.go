@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
@@ -196,6 +198,29 @@ func (e *Entries) String(p *Param, text string) {
 	e.keep(p, Main, from)
 	e.long(p, text, kept)
 }
+
+// maxParts is how many parts of a family name are found by themselves.
+const maxParts = 8
+
+// Parts keeps what stands behind each blank or hyphen of a family name, up to
+// maxParts of them, so that "Quinones" finds Carreno Quinones.
+func (e *Entries) Parts(p *Param, family string) {
+	for i, n := 0, 0; n < maxParts; n++ {
+		at := strings.IndexFunc(family[i:], parts)
+		if at < 0 {
+			return
+		}
+		_, size := utf8.DecodeRuneInString(family[i+at:])
+		i += at + size
+		from := e.begin()
+		if e.arena = appendFolded(e.arena, family[i:], e.most); len(e.arena) > from {
+			e.arena = append(e.arena, 0)
+			e.keep(p, FamilyPart, from)
+		}
+	}
+}
+
+func parts(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) }
 
 // Interval is a date, a period, or the outer limits of a timing.
 func (e *Entries) Interval(p *Param, i Interval) {

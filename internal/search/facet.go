@@ -52,6 +52,8 @@ const (
 	// ContainedType is, under ContainedNumber, the number of the type of a
 	// resource that is contained, in two bytes.
 	ContainedType Facet = 15
+	// FamilyPart is folded text of a family name from a later part of it on.
+	FamilyPart Facet = 16
 )
 
 // ContainedNumber is the number of the column that says of which types contained

@@ -153,7 +153,7 @@ func isOrdered(k Kind) bool { return k == KindNumber || k == KindDate || k == Ki
 // filterModifiers are the operators that a kind has beside those of order, as
 // modifiers.
 var filterModifiers = map[Kind]map[string]Modifier{
-	KindString: {"eq": ModIs, "ne": ModIsNot, "co": ModContains, "sw": Plain, "ew": ModEnds,
+	KindString: {"eq": ModIs, "ne": ModIsNot, "co": ModContains, "sw": ModStarts, "ew": ModEnds,
 		"gt": ModAfter, "ge": ModFrom, "lt": ModBefore, "le": ModUpTo},
 	KindToken:     {"eq": Plain, "ne": Plain, "sw": ModStarts, "in": ModIn, "ss": ModBelow, "sb": ModAbove},
 	KindReference: {"eq": Plain, "ne": Plain, "re": Plain},

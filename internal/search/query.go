@@ -202,7 +202,7 @@ const (
 	// These only _filter asks for (search_filter.html).
 	ModIs       // a string's whole, folded
 	ModIsNot    // a string other than that
-	ModStarts   // the beginning of a uri or of a code
+	ModStarts   // the beginning of a string, of a uri or of a code
 	ModEnds     // the end of a string or uri
 	ModAfter    // gt of strings, in the order of their folded letters
 	ModFrom     // ge

@@ -74,6 +74,9 @@ type Param struct {
 	Kind   Kind
 	// Targets are the types a reference may point to; empty is any.
 	Targets []plan.Type
+	// Parts: elements may be names of people, whose family names are found by
+	// their parts too.
+	Parts bool
 	// Canonical: values may be canonicals or URIs, which name resources by their
 	// url.
 	Canonical bool

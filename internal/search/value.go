@@ -199,10 +199,13 @@ func parseToken(s string) (TokenValue, string) {
 	return TokenValue{}, `has more than one bar; write \| for a bar inside a code`
 }
 
-// parseStart reads the beginning of a uri or of a code.
+// parseStart reads the beginning of a string, of a uri or of a code.
 func parseStart(param *Param, text string) (Value, string) {
-	if param.Kind == KindURI {
+	switch param.Kind {
+	case KindURI:
 		return URIValue(unescape(text)), ""
+	case KindString:
+		return StringValue(unescape(text)), ""
 	}
 	v, wrong := parseToken(text)
 	switch {

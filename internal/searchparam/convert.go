@@ -27,6 +27,7 @@ var (
 	nameID         = fhir.Intern("id")
 	nameLatitude   = fhir.Intern("latitude")
 	nameLongitude  = fhir.Intern("longitude")
+	nameFamily     = fhir.Intern("family")
 )
 
 // convert makes the entries of one value. Types that R4 gives no meaning under
@@ -174,6 +175,10 @@ func (w *worker) strings(p *search.Param, as element, n fhir.Node) {
 	switch as {
 	case elementName:
 		w.members(p, n, nameParts)
+		w.familyParts(p, n.GetName(nameFamily))
+	case elementFamily:
+		w.text(p, n)
+		w.familyParts(p, n)
 	case elementAddress:
 		w.members(p, n, addressParts)
 	case elementConcept:
@@ -187,6 +192,15 @@ func (w *worker) strings(p *search.Param, as element, n fhir.Node) {
 		w.text(p, n.GetName(nameText))
 	default:
 		w.text(p, n)
+	}
+}
+
+// familyParts makes the parts of a family name be found by themselves ("servers
+// should search the parts of a family name independently", R4
+// datatypes.html#HumanName).
+func (w *worker) familyParts(p *search.Param, n fhir.Node) {
+	if p != nil && n.Kind() == fhir.String {
+		w.entries.Parts(p, n.View())
 	}
 }
 

@@ -293,6 +293,7 @@ func describe(p *r4.SearchParam) *search.Param {
 		param.Implied = implied(p)
 		param.ManyCodes = true // codes may be as many as resources
 	}
+	param.Parts = param.Kind == search.KindString && names(p)
 	param.Canonical = param.Kind == search.KindReference && canonicals(p)
 	for _, c := range p.Components {
 		param.Components = append(param.Components, describe(c.Param))

@@ -14,12 +14,14 @@ const (
 	elementIdentifier
 	elementContact
 	elementName
+	elementFamily // HumanName.family
 	elementAddress
 	elementAnnotation
 	elementReference
 	elementResource // a resource that stands there itself (Bundle.entry.resource)
 	elementCanonical
-	elementDate // date, dateTime, instant
+	elementDate // date, dateTime
+	elementInstant
 	elementPeriod
 	elementTiming
 	elementNumber
@@ -33,7 +35,7 @@ var elements = map[string]element{
 	"Coding": elementCoding, "CodeableConcept": elementConcept, "Identifier": elementIdentifier,
 	"ContactPoint": elementContact, "HumanName": elementName, "Address": elementAddress,
 	"Annotation": elementAnnotation, "Reference": elementReference, "Resource": elementResource,
-	"canonical": elementCanonical, "date": elementDate, "dateTime": elementDate, "instant": elementDate,
+	"canonical": elementCanonical, "date": elementDate, "dateTime": elementDate, "instant": elementInstant,
 	"Period": elementPeriod, "Timing": elementTiming, "decimal": elementNumber, "integer": elementNumber,
 	"positiveInt": elementNumber, "unsignedInt": elementNumber, "Range": elementRange, "Money": elementMoney,
 	"Location.position": elementPosition,
@@ -55,5 +57,5 @@ func elementOf(typ string) element {
 
 // primitive reports whether the value is a text, number or boolean.
 func (e element) primitive() bool {
-	return e == elementPrimitive || e == elementCanonical || e == elementDate || e == elementNumber
+	return e == elementPrimitive || e == elementFamily || e == elementCanonical || e == elementDate || e == elementInstant || e == elementNumber
 }

@@ -18,6 +18,8 @@ type path struct {
 	as    element
 	// bound is the value set that a code at the end must be of, "" without.
 	bound string
+	// family: a HumanName's family stands at the end, not any string.
+	family bool
 	// fromRoot: the path begins at the resource, whatever node it is asked of
 	// (%resource).
 	fromRoot bool
@@ -126,7 +128,9 @@ func compilePath(of, text string) ([]path, error) {
 	}
 	var paths []path
 	for _, d := range settle(drafts) {
-		d.as = elementOf(d.typ)
+		if d.as = elementOf(d.typ); d.family {
+			d.as = elementFamily
+		}
 		paths = append(paths, d.path)
 	}
 	return paths, nil
@@ -194,7 +198,9 @@ func member(drafts []draft, name string) ([]draft, error) {
 			}
 			s.keep = func(_ fhir.Node, at int) bool { return at == n }
 		}
+		family := d.typ == "HumanName" && name == "family"
 		d = d.to(s, e.Type)
+		d.family = family
 		if e.Type == "code" && e.Binding.Strength == r4.BindRequired {
 			d.bound = e.Binding.ValueSet
 		}
@@ -205,7 +211,7 @@ func member(drafts []draft, name string) ([]draft, error) {
 
 func (d draft) to(s step, typ string) draft {
 	d.steps = append(d.steps[:len(d.steps):len(d.steps)], s)
-	d.typ, d.bound, d.choice = typ, "", nil
+	d.typ, d.bound, d.choice, d.family = typ, "", nil, false
 	return d
 }
 

@@ -96,6 +96,7 @@ func (r *Registry) describe(p *r4.SearchParam) *search.Param {
 		param.Implied = implied(p)
 		param.ManyCodes = manyCodes(p)
 	}
+	param.Parts = kind == search.KindString && names(p)
 	param.Canonical = kind == search.KindReference && canonicals(p)
 	return param
 }
@@ -124,6 +125,12 @@ func usual(p *r4.SearchParam) bool {
 func manyCodes(p *r4.SearchParam) bool {
 	paths, err := compilePaths(p.Base, p.Expression)
 	return err == nil && slices.ContainsFunc(paths, func(p path) bool { return p.as == elementIdentifier || p.as == elementContact })
+}
+
+// names reports whether a string parameter looks at names of people.
+func names(p *r4.SearchParam) bool {
+	paths, err := compilePaths(p.Base, p.Expression)
+	return err == nil && slices.ContainsFunc(paths, func(p path) bool { return p.as == elementName || p.as == elementFamily })
 }
 
 // implied tells whether a code without system stands for one in a system: when

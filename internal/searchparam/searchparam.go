@@ -24,4 +24,5 @@ package searchparam
 //
 //	1  the first
 //	2  long texts, contained resources, Binary.securityContext
-const Extraction = 2
+//	3  instants are moments; parts of family names; canonicals without fragment
+const Extraction = 3

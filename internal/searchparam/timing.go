@@ -1,6 +1,8 @@
 package searchparam
 
 import (
+	"time"
+
 	"github.com/tarn-fhir/tarn/internal/fhir"
 )
 
@@ -21,6 +23,8 @@ func (w *worker) stretch(as element, n fhir.Node) (fhir.Stretch, bool) {
 	switch as {
 	case elementDate:
 		return w.date(n)
+	case elementInstant:
+		return w.instant(n)
 	case elementPeriod:
 		s, ok := fhir.PeriodStretch(n)
 		if !ok && n.Len() > 0 {
@@ -39,6 +43,16 @@ func (w *worker) date(n fhir.Node) (fhir.Stretch, bool) {
 		w.warn(n, "is not a date")
 	}
 	return s, err == nil
+}
+
+// instant is "always a fixed point" (R4 3.1.1.4.7), though it may be written in
+// seconds.
+func (w *worker) instant(n fhir.Node) (fhir.Stretch, bool) {
+	s, ok := w.date(n)
+	if s.High.Milli-s.Low.Milli <= time.Second.Milliseconds() { // what is longer is no instant
+		s.High = s.Low.Next()
+	}
+	return s, ok
 }
 
 // timing is a Timing's outer limits: "the specified scheduling details are

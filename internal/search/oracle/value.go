@@ -186,7 +186,11 @@ func textMeets(p *search.Param, m search.Modifier, v value, wanted string) bool 
 		return false // :text of something without text
 	}
 	want := fold(wanted)
-	return slices.ContainsFunc(texts(v), func(s string) bool {
+	all := texts(v)
+	if p.Parts && m == search.Plain {
+		all = append(all, laterParts(v)...)
+	}
+	return slices.ContainsFunc(all, func(s string) bool {
 		if holds, ok := orderMeets(m, strings.Compare(fold(s), want)); ok {
 			return holds
 		}
@@ -202,6 +206,26 @@ func textMeets(p *search.Param, m search.Modifier, v value, wanted string) bool 
 		}
 		return strings.HasPrefix(fold(s), want)
 	})
+}
+
+// laterParts are what stands behind each of the first blanks and hyphens of a
+// family name.
+func laterParts(v value) []string {
+	family, _ := v.json.(string)
+	if o, ok := v.json.(object); ok {
+		family = str(o, "family")
+	}
+	var all []string
+	for range 8 {
+		at := strings.IndexFunc(family, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) })
+		if at < 0 {
+			break
+		}
+		runes := []rune(family[at:])
+		family = string(runes[1:])
+		all = append(all, family)
+	}
+	return all
 }
 
 // orderMeets: the operators of _filter that compare whole strings.
@@ -352,8 +376,13 @@ func date(v any) (low, high int64, ok bool) {
 func interval(v value) (low, high int64, ok bool) {
 	o, _ := v.json.(object)
 	switch v.typ {
-	case "date", "dateTime", "instant":
+	case "date", "dateTime":
 		return date(v.json)
+	case "instant": // "always a fixed point"
+		if low, high, ok = date(v.json); high-low <= 1000 {
+			high = low + 1
+		}
+		return low, high, ok
 	case "Period":
 		low, high = math.MinInt64, math.MaxInt64
 		if s, there := o["start"]; there {
@@ -443,6 +472,9 @@ func exactInterval(v value) (low, high *moment) {
 		}
 	default:
 		ends(v.json, true, true)
+		if v.typ == "instant" && low != nil && high.compare(moment{at: new(big.Rat).Add(low.at, big.NewRat(1000, 1))}) <= 0 {
+			high = &moment{low.at, true}
+		}
 	}
 	return low, high
 }
