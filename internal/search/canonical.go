@@ -1,7 +1,9 @@
 package search
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
@@ -37,36 +39,32 @@ func TooManyCanonicals(what string) error {
 }
 
 // Naming is the condition on a resource to name, by a reference parameter, one of
-// the resources that have these urls and versions. The caller passes it through
-// Grant.Arm.
+// the resources that have these urls and versions: without version, or in theirs.
+// The caller passes it through Grant.Arm.
 func Naming(key plan.HashKey, p *Param, bodies Bodies, of []CanonicalURL) plan.Node {
 	any, bare := plan.Or{}, plan.Or{}
-	versioned := map[string]bool{}
+	urls := map[string]bool{}
 	for _, c := range of {
-		url := term(p, Main, key.Sum(domainURL, c.URL))
-		switch {
-		case c.Version == "" || bodies == nil:
-			any = append(any, url)
-		case !versioned[c.URL]:
-			versioned[c.URL] = true
-			bare = append(bare, url)
-			fallthrough
-		default:
+		if c.Version != "" {
 			any = append(any, term(p, Main, key.Sum(domainURL, versionedURL(c))))
 		}
+		if !urls[c.URL] {
+			urls[c.URL] = true
+			bare = append(bare, term(p, Main, key.Sum(domainURL, c.URL)))
+		}
 	}
-	if len(bare) > 0 { // entries do not tell a url without version from one with another
-		any = append(any, plan.And{bare, plan.Test{Name: p.Code + ", without version", Holds: func(k plan.Key, body []byte) bool {
-			return slices.ContainsFunc(bodies.Names(k, body, p), func(c CanonicalURL) bool { return c.Version == "" && versioned[c.URL] })
-		}}})
-	}
+	// Entries do not tell a url without version from one with another.
+	any = append(any, plan.And{bare, plan.Test{Name: p.Code + ", without version", Holds: func(k plan.Key, body []byte) bool {
+		return slices.ContainsFunc(bodies.Names(k, body, p), func(c CanonicalURL) bool { return c.Version == "" && urls[c.URL] })
+	}}})
 	return Simplify(any)
 }
 
 func versionedURL(c CanonicalURL) string { return c.URL + "|" + c.Version }
 
-// Named is the condition on a resource of a type to be what one of refs names. The
-// caller passes it through Grant.Arm.
+// Named is the condition on a resource of a type to be what one of refs names: by
+// its url, and in the version that the reference states. The caller passes it
+// through Grant.Arm.
 func Named(reg Registry, key plan.HashKey, t plan.Type, refs []CanonicalURL) plan.Node {
 	url, ok := urlParam(reg, t)
 	if !ok {
@@ -78,7 +76,7 @@ func Named(reg Registry, key plan.HashKey, t plan.Type, refs []CanonicalURL) pla
 	for _, ref := range refs {
 		is := c.exactURI(url, ref.URL)
 		if ref.Version != "" && hasVersion && version.Kind == KindToken {
-			is = plan.And{is, plan.Or{c.plainToken(version, TokenValue{Any: true, Code: ref.Version}), plan.Not{Of: present(version)}}}
+			is = plan.And{is, c.plainToken(version, TokenValue{Any: true, Code: ref.Version})}
 		}
 		any = append(any, is)
 	}
@@ -97,10 +95,42 @@ func HasURL(reg Registry, t plan.Type) bool {
 	return ok
 }
 
+// versionOf is the parameter of a resource's version, where a value of its url has
+// a version behind it.
+func (p *parser) versionOf(t plan.Type, url *Param, modifier string, pair Pair) (*Param, bool) {
+	if url.Code != "url" || url.Kind != KindURI || modifier != "" || strings.IndexByte(pair.Value, '|') < 0 {
+		return nil, false
+	}
+	version, ok := p.reg.Param(t, "version")
+	return version, ok && version.Kind == KindToken
+}
+
+// canonical reads urls that may have a version behind them, url|version: no URL has
+// a bar in it. A fragment behind the version is not looked at.
+func (p *parser) canonical(url, version *Param, pair Pair) (Cond, error) {
+	texts, err := alternatives(pair)
+	if err != nil {
+		return nil, err
+	}
+	var any AnyOf
+	for _, text := range texts {
+		parts := split(text, '|')
+		if len(parts) > 2 {
+			return nil, invalid(pair, fmt.Sprintf("%q has more than one bar", cut(text, maxSubjectBytes)), "write url|version")
+		}
+		all := AllOf{Match{Param: url, Values: []Value{URIValue(unescape(parts[0]))}}}
+		if is, _, _ := strings.Cut(unescape(parts[len(parts)-1]), "#"); len(parts) == 2 && is != "" {
+			all = append(all, Match{Param: version, Values: []Value{TokenValue{Any: true, Code: is}}})
+		}
+		any = append(any, all)
+	}
+	return any, nil
+}
+
 // naming is a chain over canonicals: to name one of the resources that arms
 // describe.
 func (c *compiler) naming(p *Param, arms []plan.Arm) (plan.Node, error) {
-	if !p.Canonical || c.env.Canonicals == nil {
+	if !p.Canonical || c.env.Canonicals == nil || c.env.Bodies == nil {
 		return never, nil
 	}
 	with := slices.DeleteFunc(slices.Clone(arms), func(a plan.Arm) bool { return !HasURL(c.env.Registry, a.Type) })

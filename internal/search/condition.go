@@ -44,6 +44,9 @@ func (p *parser) condition(t plan.Type, name string, pair Pair, depth int) (Cond
 	if err != nil {
 		return nil, err
 	}
+	if version, ok := p.versionOf(t, param, modifier, pair); ok {
+		return p.canonical(param, version, pair)
+	}
 	return p.match(param, modifier, pair)
 }
 
