@@ -159,7 +159,7 @@ func (c *serveCommand) engine(log *slog.Logger) (*lsm.Engine, error) {
 	shared, memtable := c.budget()
 	return lsm.New(lsm.Options{
 		Root: filepath.Join(c.DataDir, "stores"), Clock: time.Now, CacheBytes: shared, MemTableBytes: uint64(memtable),
-		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, Log: log,
+		MinFreeBytes: c.MinFreeMiB << 20, BallastBytes: c.BallastMiB << 20, OwnRecords: systemStore, Log: log,
 		Dictionaries: dictionaries,
 	})
 }

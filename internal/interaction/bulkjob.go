@@ -147,7 +147,7 @@ func bulkOp(key plan.Key, j *bulkJob, conditions ...store.Condition) (store.Op, 
 	if err != nil {
 		return store.Op{}, fault.Wrap(fault.Internal, "interaction.bulkOp", err)
 	}
-	return store.Op{Kind: store.Put, Key: key, Body: body, If: conditions}, nil
+	return store.Op{Kind: store.Put, Key: key, Body: body, Frees: j.Hard, If: conditions}, nil
 }
 
 // openBulk reads the document of a bulk job.

@@ -141,7 +141,10 @@ type Op struct {
 	// Tag is an opaque byte kept with the version and given back in its Record:
 	// by which interaction it came.
 	Tag byte
-	If  []Condition
+	// Frees says that space is made by this: a disk that is nearly full refuses it
+	// as little as a Purge.
+	Frees bool
+	If    []Condition
 }
 
 // Condition is a precondition, judged at the commit point.

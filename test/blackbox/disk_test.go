@@ -57,6 +57,43 @@ func fillDisk(t *testing.T, name string, leave uint64) {
 	}
 }
 
+// hungry takes every byte that is or becomes free until meanwhile is done, and gives
+// all back.
+func hungry(t *testing.T, name string, meanwhile func()) {
+	t.Helper()
+	var eater sync.WaitGroup
+	full := make(chan struct{})
+	eater.Go(func() {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		for piece := make([]byte, 64<<10); ; {
+			if _, err := f.Write(piece); err == nil {
+				continue
+			} else if !errors.Is(err, unix.ENOSPC) {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-full:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	})
+	defer func() {
+		close(full)
+		eater.Wait()
+		if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}()
+	meanwhile()
+}
+
 // On a disk that fills up writes are refused with 507 and a clear word while
 // reads go on; when space returns writes go on; and when others fill the disk to
 // its last byte, even over a kill, nothing that was acknowledged is lost.
@@ -68,7 +105,7 @@ func TestFullDisk(t *testing.T) {
 	s.begin(process.Options{Binary: tarn(t), Data: filepath.Join(disk, "data"), Flags: []string{"--min-free-mib", "16", "--ballast-mib", "4", "--key-file", filepath.Join(t.TempDir(), "ring")}})
 	t.Cleanup(func() { s.must(s.Kill()) })
 	d := s.store(nil)
-	written := 0
+	written, purged := 0, 0
 	var mu sync.Mutex
 	write := func() (int, string) {
 		mu.Lock()
@@ -84,12 +121,10 @@ func TestFullDisk(t *testing.T) {
 	}
 	serves := func(when string) {
 		t.Helper()
-		if n := d.total("Patient"); n < written || n > written+1 {
+		if n := d.total("Patient") + purged; n < written || n > written+1 {
 			t.Errorf("%s: %d patients, %d were acknowledged", when, n, written)
 		}
-		if written > 0 {
-			d.get("/Patient/p0").want(200)
-		}
+		d.get("/Patient/p1").want(200)
 	}
 	until := func(what string, want int) string {
 		t.Helper()
@@ -103,7 +138,10 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("%s: status %d: %s", what, status, body)
 		return ""
 	}
-	until("on an empty disk", http.StatusCreated)
+	for range 3 {
+		until("on an empty disk", http.StatusCreated)
+	}
+	superfluous := s.store(nil)
 	filler := filepath.Join(disk, "filler")
 
 	fillDisk(t, filler, floor-1<<20)
@@ -111,10 +149,27 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the refusal says %s", body)
 	}
 	serves("below the floor")
+	s.must(s.Control(t.Context(), "DeleteFHIRDatastore", map[string]any{"DatastoreId": superfluous.id}, &struct{}{}))
+	s.await(superfluous.id, "DELETED")
+	d.fhir("POST", "/Patient/p0/$purge", `{"resourceType":"Parameters"}`).want(http.StatusAccepted)
+	for deadline := time.Now().Add(patience); d.get("/Patient/p0").Status != http.StatusNotFound; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what is purged below the floor stays")
+		}
+	}
+	purged = 1
 	s.must(os.Remove(filler))
 	until("with space again", http.StatusCreated)
 
-	// Others take every byte while writes are under way.
+	// Others take every byte, that of the ballast too, and hold it for a while.
+	hungry(t, filler, func() {
+		until("while others take the disk", http.StatusInsufficientStorage)
+		serves("while others take the disk")
+	})
+	until("after others took the disk", http.StatusCreated)
+	serves("after others took the disk")
+
+	// The same while writes are under way, and a kill.
 	fillDisk(t, filler, 0)
 	for range 50 {
 		write()

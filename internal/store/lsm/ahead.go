@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -343,7 +344,8 @@ func (q *sequencer) ingest(a *ahead) error {
 		q.discard(a)
 		return err
 	}
-	if err := q.store.db.Ingest(context.Background(), append(a.paths, a.timed...)); err != nil {
+	err := q.store.db.Ingest(context.Background(), append(a.paths, a.timed...))
+	if err = errors.Join(err, q.store.disk.lost()); err != nil {
 		q.fail(err)
 		return q.broken
 	}

@@ -47,7 +47,7 @@ func (s *Store) Backup(ctx context.Context, to store.Keeper) (files []store.Back
 	}
 	// What is in memory goes into tables first: they are given away once, the log
 	// would be each time.
-	if err := errors.Join(s.db.Flush(), s.db.Checkpoint(at, pebble.WithFlushedWAL())); err != nil {
+	if err := s.checkpoint(ctx, at); err != nil {
 		return nil, wrapDisk(op, err)
 	}
 	defer func() { err = errors.Join(err, s.dir.fs.RemoveAll(at)) }()
@@ -63,6 +63,13 @@ func (s *Store) Backup(ctx context.Context, to store.Keeper) (files []store.Back
 	g.give(s.dir.join(constantsName), constantsName)
 	g.give(s.dir.join(formatName), formatName)
 	return g.files, fault.Wrap(fault.Internal, op, g.err)
+}
+
+func (s *Store) checkpoint(ctx context.Context, at string) error {
+	if err := s.flush(ctx, s.disk.leave); err != nil {
+		return err
+	}
+	return s.db.Checkpoint(at, pebble.WithFlushedWAL())
 }
 
 // giver gives files to a keeper, until one fails.

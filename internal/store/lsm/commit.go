@@ -19,6 +19,7 @@ type change struct {
 	key        plan.Key
 	self       plan.Hash
 	tag        byte
+	frees      bool
 	packed     []byte
 	codec      codec
 	dict       uint64
@@ -62,7 +63,7 @@ func (s *Store) prepare(ops []store.Op) []change {
 	changes := make([]change, len(ops))
 	for i, op := range ops {
 		c := &changes[i]
-		c.kind, c.key, c.tag = op.Kind, op.Key, op.Tag
+		c.kind, c.key, c.tag, c.frees = op.Kind, op.Key, op.Tag, op.Frees
 		if op.Key.ID != "" {
 			c.self = s.hash.Self(op.Key)
 		}

@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"errors"
 
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -26,8 +25,11 @@ func (s *Store) compact(ctx context.Context, op string) error {
 	if err := s.sealFacts(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(s.db.Flush(), s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)); err != nil {
-		return wrapDisk(op, errors.Join(ended(ctx, op), err))
+	ctx, stop := s.whilePossible(ctx)
+	defer stop()
+	err := s.flush(ctx, nil)
+	if err == nil {
+		err = s.db.Compact(ctx, []byte{0}, []byte{0xff}, true)
 	}
-	return nil
+	return interruption(ctx, op, err)
 }

@@ -83,8 +83,11 @@ func (g *group) commit(r *request) ([]store.Outcome, error) {
 
 // onlyFrees reports whether a commit makes space, which a full disk allows.
 func onlyFrees(r *request) bool {
+	if len(r.reentries) > 0 {
+		return false
+	}
 	for i := range r.changes {
-		if k := r.changes[i].kind; k == store.Put || k == store.Delete {
+		if k := r.changes[i].kind; !r.changes[i].frees && (k == store.Put || k == store.Delete) {
 			return false
 		}
 	}

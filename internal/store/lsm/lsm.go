@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -79,6 +80,9 @@ type Options struct {
 	// the disk full, so that it can be tried again and the process goes on; 0 is
 	// none.
 	BallastBytes int64
+	// OwnRecords is the store whose writes are refused at half of MinFreeBytes only,
+	// as space is made by them; none: all are alike.
+	OwnRecords store.ID
 	// Exit ends the process when Pebble can not go on; nil is os.Exit(1). It
 	// must not return.
 	Exit func()
@@ -136,6 +140,9 @@ type Engine struct {
 	kept     *kept
 	keptRows *keptRows
 
+	noBallast  atomic.Bool    // it was given up, or there was no room for it
+	restocking sync.WaitGroup // who makes it again
+
 	mu sync.Mutex // guards what follows, and the folders while they are made or dropped
 	// The caches that all stores share; nil while none is open, so that an idle
 	// server holds no blocks.
@@ -163,6 +170,7 @@ func New(opts Options) (*Engine, error) {
 		stores:   map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {
+		e.noBallast.Store(true) // until somebody looked
 		e.opts.FS = vfs.OnDiskFull(o.FS, func() { e.dropBallast(o.FS) })
 	}
 	return e, nil
@@ -194,6 +202,9 @@ func (e *Engine) Create(ctx context.Context, id store.ID, key seal.DataKey) erro
 	}
 	if err := errors.Join(makeDir(e.opts.FS, e.opts.Root), e.keepBallast()); err != nil {
 		return wrapDisk(op, err)
+	}
+	if err := e.floorOf(id).check(); err != nil {
+		return err
 	}
 	c := constants{BlockRows: e.opts.BlockRows}
 	if _, err := io.ReadFull(e.opts.Rand, c.HashKey[:]); err != nil {
@@ -275,6 +286,7 @@ func (e *Engine) Close() error {
 	for _, s := range open {
 		all = errors.Join(all, s.Close())
 	}
+	e.restocking.Wait()
 	return all
 }
 

@@ -200,6 +200,8 @@ func (s *Store) Scrub(ctx context.Context) error {
 	if err != nil || !purged {
 		return fault.Wrap(fault.Internal, op, err)
 	}
+	ctx, stop := s.whilePossible(ctx)
+	defer stop()
 	snap := s.published.take()
 	until := snap.commit
 	s.published.drop(snap)

@@ -89,6 +89,7 @@ type logger struct {
 	quarantine *quarantine
 	exit       func()
 	once       *sync.Once
+	disk       *disk
 }
 
 // Infof drops what Pebble tells of its daily work.
@@ -116,6 +117,9 @@ func (l logger) Fatalf(format string, args ...any) {
 // process; here whoever asked gets the error, and the other stores serve on.
 func corruption(log logger) func(pebble.DataCorruptionInfo) {
 	return func(info pebble.DataCorruptionInfo) {
+		if log.disk.lost() != nil {
+			return // it is not there because it was not written
+		}
 		log.log.Error("a file of the store is damaged: check it, and restore it from a backup", "file", info.Path, "error", info.Details)
 	}
 }

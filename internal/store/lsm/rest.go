@@ -38,16 +38,7 @@ func (s *Store) rest(ctx context.Context, from uint64) error {
 	if n := s.logged(); n == 0 || n < from {
 		return nil
 	}
-	done, err := s.db.AsyncFlush()
-	if err != nil {
-		return err
-	}
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.flush(ctx, nil)
 }
 
 // restClosing is rest for a store that is closed, when nobody else uses the database

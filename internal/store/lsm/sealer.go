@@ -74,7 +74,7 @@ func (w *sealer) run() {
 			return
 		case <-w.wake:
 		}
-		if err := w.sealAll(context.Background(), false); err != nil && !interrupted(err) && !w.failed {
+		if err := w.sealAll(context.Background(), false); err != nil && !interrupted(err) && !fault.Is(err, fault.Full) && !w.failed {
 			w.failed = true
 			w.store.log.Error("facts cannot be put into sheets: check the store", "error", err)
 		}

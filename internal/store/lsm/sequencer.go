@@ -2,6 +2,7 @@ package lsm
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -128,6 +129,9 @@ func newSequencer(s *Store, at state, clock func() time.Time, q *quarantine, f *
 // unknown.
 func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, error) {
 	const op = "lsm.Commit"
+	if q.store.disk.held() {
+		return nil, full("the disk is full")
+	}
 	r.ctx, r.reply = ctx, make(chan reply, 1)
 	if !r.imports {
 		q.other.Store(time.Now().UnixMilli()) // paces, and dates nothing: the clock is left alone
@@ -136,10 +140,16 @@ func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, er
 	if r.piece != nil {
 		line = q.pieces
 	}
+	stalled := q.store.disk.stalled()
+	if r.imports {
+		stalled = nil // a part has to know the outcome, whenever that is
+	}
 	select {
 	case line <- r:
 	case <-ctx.Done():
 		return nil, ended(ctx, op)
+	case <-stalled:
+		return nil, full("the disk is full")
 	case <-q.done:
 		return nil, storeClosed(op)
 	}
@@ -148,6 +158,11 @@ func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, er
 		return got.outcomes, got.err
 	case <-ctx.Done():
 		return nil, ended(ctx, op)
+	case <-stalled:
+		return nil, &fault.Error{
+			Kind: fault.Unavailable, Op: op, Detail: "the disk is full; the outcome is unknown: the write may be carried out when there is space again",
+			Hint: "free some space",
+		}
 	case <-q.done:
 		select {
 		case got := <-r.reply:
@@ -282,7 +297,7 @@ func (q *sequencer) land() {
 func (q *sequencer) landed(err error) {
 	f := q.flying
 	q.flying = nil
-	if err != nil {
+	if err = errors.Join(err, q.store.disk.lost()); err != nil {
 		q.fail(err)
 		q.tell(f.answers, q.broken)
 		return
@@ -308,6 +323,9 @@ func (q *sequencer) fail(err error) {
 			Kind: fault.Unavailable, Op: "lsm.Commit", Detail: "the store cannot write any more; the outcome is unknown", Cause: err,
 		}
 		q.store.log.Error("a write to the log failed", "error", err)
+		if isFull(err) {
+			return // it says nothing against the store
+		}
 		if err := q.quarantine.write(err.Error()); err != nil {
 			q.store.log.Error("the quarantine note was not written", "error", err)
 		}

@@ -3,11 +3,12 @@ package lsm
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
 // settler puts tables in order when a store was not written to for a while.
@@ -76,7 +77,7 @@ func (w *settler) stop() {
 func (w *settler) run(ctx context.Context) {
 	defer close(w.done)
 	for w.quiet(ctx) {
-		if err := w.settle(ctx); err != nil && ctx.Err() == nil && !interrupted(err) {
+		if err := w.settle(ctx); err != nil && ctx.Err() == nil && !interrupted(err) && !isFull(err) && !fault.Is(err, fault.Full) {
 			w.store.log.Warn("tables were not put in order", "error", err)
 		}
 	}
@@ -109,6 +110,8 @@ func (w *settler) quiet(ctx context.Context) bool {
 
 // settle puts everything in order that is worth it.
 func (w *settler) settle(ctx context.Context) error {
+	ctx, stop := w.store.whilePossible(ctx)
+	defer stop()
 	if err := w.store.rest(ctx, w.store.tuning.restFrom); err != nil {
 		return err
 	}
@@ -176,7 +179,7 @@ func (w *settler) smallRuns(space byte) (runs []tableRun, err error) {
 func (w *settler) join(ctx context.Context, run tableRun) error {
 	before := append([]byte(nil), run.first[:len(run.first)-1]...)
 	after := append(append([]byte(nil), run.last...), 0)
-	if err := w.store.db.Flush(); err != nil { // or the deletions would share a table with newer rows
+	if err := w.store.flush(ctx, nil); err != nil { // or the deletions would share a table with newer rows
 		return err
 	}
 	edits := []metaEdit{{key: before, idle: true}, {key: after, idle: true}}
@@ -205,5 +208,8 @@ func (w *settler) lower(ctx context.Context) error {
 	if above < w.store.tuning.settleFrom || above+bottom > mostSettled || above*settleShare < above+bottom {
 		return nil
 	}
-	return errors.Join(ctx.Err(), w.store.db.Compact(ctx, []byte{spacePointer}, []byte{spaceFacts}, false))
+	if err := w.store.flush(ctx, nil); err != nil {
+		return err
+	}
+	return w.store.db.Compact(ctx, []byte{spacePointer}, []byte{spaceFacts}, false)
 }

@@ -22,6 +22,10 @@ const granterTick = 100 * time.Millisecond
 // what the one before moved. holdFor is how long after the last piece that goes on.
 const holdFor = time.Second
 
+// restFor is how long a store runs no compaction after one that failed: most likely
+// the disk is full.
+const restFor = 5 * time.Second
+
 // share divides compactions between the open stores of an engine: so many at once
 // over all, and whoever waits gets the next one in turn, so that the load of one
 // store does not keep others from putting their files in order. Each open store
@@ -56,6 +60,7 @@ type member struct {
 	called  bool // the granter is calling db
 	gone    bool
 	held    time.Time // until when its compactions are held back
+	resting time.Time // until when it runs none, as one failed
 }
 
 var (
@@ -117,7 +122,7 @@ func (m *member) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 func (m *member) othersWait() bool {
 	now := time.Now()
 	for _, other := range m.members {
-		if other != m && other.waiting && !other.holds(now) {
+		if other != m && other.waiting && !other.holds(now) && !other.rests(now) {
 			return true
 		}
 	}
@@ -126,7 +131,17 @@ func (m *member) othersWait() bool {
 
 // ready reports whether the member may run one more.
 func (m *member) ready(now time.Time) bool {
-	return m.running < m.db.GetAllowedWithoutPermission() && !m.holds(now)
+	return m.running < m.db.GetAllowedWithoutPermission() && !m.holds(now) && !m.rests(now)
+}
+
+// rests reports whether one of its compactions failed right before.
+func (m *member) rests(now time.Time) bool { return now.Before(m.resting) }
+
+// rest lets it rest, as one failed.
+func (m *member) rest() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.resting = time.Now().Add(restFor)
 }
 
 // holds reports whether its compactions are held back: Pebble allows more than one

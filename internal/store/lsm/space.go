@@ -3,6 +3,7 @@ package lsm
 import (
 	"errors"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/store"
 )
 
 const (
@@ -44,6 +46,8 @@ type floor struct {
 	path  string
 	min   uint64 // bytes; 0: no floor
 	clock func() time.Time
+	// spare is told what is free when it is enough for writes.
+	spare func(free uint64)
 
 	checked time.Time
 	written int64 // bytes since
@@ -55,24 +59,39 @@ type floor struct {
 // which is at most spaceInterval or spaceBytes ago. A file system that cannot
 // tell has enough.
 func (f *floor) check() error {
-	if f.min == 0 {
-		return nil
-	}
 	now := f.clock()
 	stale := f.checked.IsZero() || now.Sub(f.checked) >= spaceInterval || now.Before(f.checked)
 	if stale || f.written >= spaceBytes || f.below {
 		usage, err := f.fs.GetDiskUsage(f.path)
 		f.below = err == nil && usage.AvailBytes < f.min
 		f.free.Store(usage.AvailBytes)
+		if err == nil && !f.below {
+			f.spare(usage.AvailBytes)
+		}
 		f.checked, f.written = now, 0
 	}
 	if f.below {
-		return &fault.Error{
-			Kind: fault.Full, Op: "lsm.Commit", Detail: "the disk is nearly full",
-			Hint: "free some space, or delete what is not needed any more",
-		}
+		return full("the disk is nearly full")
 	}
 	return nil
+}
+
+func full(detail string) error {
+	return &fault.Error{
+		Kind: fault.Full, Op: "lsm.Commit", Detail: detail,
+		Hint: "free some space, delete a data store that is not needed any more, or purge resources",
+	}
+}
+
+// floorOf is the floor of a store. That of the server's own records is half as high
+// as the others': where these refuse writes, what makes space (deletions of stores,
+// jobs that purge) is still written there.
+func (e *Engine) floorOf(id store.ID) *floor {
+	least := e.opts.MinFreeBytes
+	if id == e.opts.OwnRecords {
+		least /= 2
+	}
+	return &floor{fs: e.opts.FS, path: e.opts.Root, min: least, clock: e.opts.Clock, spare: e.spare}
 }
 
 // room says fault.Full when a copy of a file does not fit above the floor. Any
@@ -95,6 +114,53 @@ func (f *floor) fits(bytes uint64) bool {
 	return err != nil || usage.AvailBytes >= f.min+bytes
 }
 
+const (
+	// ampleRoom is the free space from which on nobody asks what an opening takes.
+	ampleRoom = 256 << 20
+	// openingRoom is what it takes at least: manifest, options and a log.
+	openingRoom = 1 << 20
+)
+
+// roomToOpen refuses to open a store where there is no room for what its logs hold to
+// be written into tables, even when the ballast is given up.
+func (e *Engine) roomToOpen(dir storeDir) error {
+	need := uint64(openingRoom)
+	for try := range 2 {
+		usage, err := dir.fs.GetDiskUsage(dir.path)
+		if err != nil || usage.AvailBytes >= ampleRoom {
+			return nil //nolint:nilerr // a file system that cannot tell has enough
+		}
+		if try == 0 {
+			logs, err := dir.logBytes()
+			if err != nil {
+				return err
+			}
+			need += logs
+		}
+		if usage.AvailBytes >= need {
+			return nil
+		}
+		e.dropBallast(dir.fs)
+	}
+	return full(noRoomToOpen)
+}
+
+const noRoomToOpen = "the disk is full: there is no room for the store to be opened"
+
+// logBytes is how large the logs are.
+func (d storeDir) logBytes() (sum uint64, err error) {
+	names, err := d.fs.List(d.join(databaseName))
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".log") {
+			continue
+		}
+		if info, err := d.fs.Stat(d.fs.PathJoin(d.join(databaseName), name)); err == nil {
+			sum += uint64(info.Size())
+		}
+	}
+	return sum, err
+}
+
 // keepBallast makes the ballast file when it is not there and leaves enough
 // space.
 func (e *Engine) keepBallast() error {
@@ -107,10 +173,31 @@ func (e *Engine) keepBallast() error {
 		return err
 	}
 	usage, err := fs.GetDiskUsage(e.opts.Root)
-	if err == nil && usage.AvailBytes < e.opts.MinFreeBytes+2*uint64(e.opts.BallastBytes) {
+	if err == nil && usage.AvailBytes < e.ballasted() {
+		e.noBallast.Store(true)
 		return nil
 	}
-	return writeBallast(fs, name, e.opts.BallastBytes)
+	err = writeBallast(fs, name, e.opts.BallastBytes)
+	if err != nil { // a part of one would be taken for the whole
+		e.noBallast.Store(true)
+		_ = fs.Remove(name) // it may not be there
+	}
+	return err
+}
+
+// ballasted is the free space from which on there is some for the ballast.
+func (e *Engine) ballasted() uint64 { return e.opts.MinFreeBytes + 2*uint64(e.opts.BallastBytes) }
+
+// spare is told of free space, and makes the ballast again that was given up.
+func (e *Engine) spare(free uint64) {
+	if free < e.ballasted() || !e.noBallast.CompareAndSwap(true, false) {
+		return
+	}
+	e.restocking.Go(func() {
+		if err := e.keepBallast(); err != nil {
+			e.opts.Log.Warn("the ballast file was not made", "error", err)
+		}
+	})
 }
 
 func writeBallast(fs vfs.FS, name string, size int64) (err error) {
@@ -133,6 +220,7 @@ func writeBallast(fs vfs.FS, name string, size int64) (err error) {
 // dropBallast gives the ballast back, on a file system that does not call it.
 func (e *Engine) dropBallast(fs vfs.FS) {
 	if fs.Remove(fs.PathJoin(e.opts.Root, ballastName)) == nil {
+		e.noBallast.Store(true)
 		e.opts.Log.Error("the disk is full: the ballast file was removed so that writes under way can end")
 	}
 }

@@ -33,6 +33,7 @@ type Store struct {
 	db          *pebble.DB
 	lock        *pebble.Lock
 	sealed      *seal.FS
+	disk        *disk // below sealed
 	dir         storeDir
 	tables      sstable.ReaderOptions // how a table is read without the database
 	kept        *kept                 // columns, of all stores
@@ -106,22 +107,26 @@ func oneSpan(start []byte) (pebble.SpanPolicy, []byte, error) {
 
 func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c constants) (*Store, error) {
 	q := &quarantine{dir: dir}
-	if err := q.admit(); err != nil {
+	if err := errors.Join(q.admit(), e.roomToOpen(dir)); err != nil {
 		return nil, err
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, memtable: e.opts.MemTableBytes, kept: e.kept, keptRows: e.keptRows, sealed: c.openFiles(seal.NewFS(e.opts.FS, key)),
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, memtable: e.opts.MemTableBytes, kept: e.kept, keptRows: e.keptRows,
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
+	floor := e.floorOf(id)
+	s.disk = newDisk(e.opts.FS, dir.join(databaseName), floor.min/2, s.log)
+	s.sealed = c.openFiles(seal.NewFS(s.disk, key))
 	if len(c.MACKey) == 0 {
 		mac := key.Derive(macLabel)
 		s.constants.MACKey = mac[:]
 	}
 	s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(s.constants.MACKey))
 	s.compactions = e.share.member()
-	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once)})
+	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once), s.disk})
 	options.Experimental.CompactionScheduler = s.compactions
+	options.EventListener.BackgroundError = s.failedBehind
 	options.EnsureDefaults()
 	s.tables = options.MakeReaderOptions()
 	tables := &ingester{store: s, fs: s.sealed, dir: dir.join(ingestName), opts: options}
@@ -130,13 +135,15 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 		return nil, err
 	}
 	newest, err := s.readState()
+	if s.disk.lost() != nil { // what err tells of may not be written
+		return nil, errors.Join(full(noRoomToOpen), s.closeDatabase())
+	}
 	if err != nil {
 		return nil, errors.Join(err, s.closeDatabase())
 	}
+	s.disk.serve()
 	s.publish(newest)
-	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, &floor{
-		fs: e.opts.FS, path: e.opts.Root, min: e.opts.MinFreeBytes, clock: e.opts.Clock,
-	}, tables)
+	s.sequencer = newSequencer(s, newest, e.opts.Clock, q, floor, tables)
 	s.sealer, s.settler = newSealer(s), newSettler(s)
 	go s.sequencer.run()
 	go s.sealer.run()
@@ -156,6 +163,65 @@ func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) 
 		return errors.Join(err, s.lock.Close())
 	}
 	return nil
+}
+
+// failedBehind is told of a flush or compaction that failed. Pebble begins it again at
+// once, so compactions are given a rest; a flush that finds no space waits (disk).
+func (s *Store) failedBehind(err error) {
+	s.compactions.rest()
+	if isFull(err) {
+		s.disk.tighten()
+	}
+	if !s.closing.Load() { // else a flush may fail again and again until it is closed
+		s.log.Error("a flush or compaction failed", "error", err.Error()) // it would be told with its stack
+	}
+}
+
+// flush writes what is in memory into tables, and waits for it until ctx ends or leave
+// is closed.
+func (s *Store) flush(ctx context.Context, leave <-chan struct{}) error {
+	const op = "lsm.Flush"
+	done, err := s.db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return interruption(ctx, op, ctx.Err())
+	case <-leave:
+		return storeClosed(op)
+	}
+}
+
+// whilePossible is ctx for work on all tables, ended when the store is being closed, and
+// when a compaction found no space: Pebble begins its own again before those that
+// somebody waits for. interruption tells which.
+func (s *Store) whilePossible(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	tight := s.disk.tightened()
+	go func() {
+		select {
+		case <-s.disk.leave:
+			cancel(storeClosed("lsm.Compact"))
+		case <-tight:
+			cancel(full("the disk has no room for tables to be written anew"))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// interruption gives an error of such work its kind.
+func interruption(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if why, ok := errors.AsType[*fault.Error](context.Cause(ctx)); ok {
+		return why
+	}
+	return wrapDisk(op, errors.Join(ended(ctx, op), err))
 }
 
 // closeDatabase closes what openDatabase opened and forgets the key.
@@ -318,6 +384,7 @@ func (s *Store) Close() error {
 		defer s.gate.RUnlock()
 		return nil
 	}
+	s.disk.hurry()
 	s.sequencer.stop()
 	s.settler.stop()
 	s.sealer.stop()

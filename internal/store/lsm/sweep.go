@@ -2,7 +2,6 @@ package lsm
 
 import (
 	"context"
-	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -37,7 +36,7 @@ func (s *Store) sweep(ctx context.Context, op string) (clean bool, err error) {
 		}
 		for _, span := range around {
 			if err := s.db.Compact(ctx, span[0], span[1], false); err != nil {
-				return false, wrapDisk(op, errors.Join(ended(ctx, op), err))
+				return false, interruption(ctx, op, err)
 			}
 		}
 	}
