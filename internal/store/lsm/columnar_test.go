@@ -91,12 +91,12 @@ func (p *rankedPatients) where(r *rand.Rand) (plan.Node, func(i int) bool) {
 	return append(parts, plan.Has{Params: []plan.Param{11}, From: []plan.Arm{{Type: 2, Where: from}}}), func(i int) bool { return meets(i) && pointed[i] }
 }
 
-// order sorts patients by their smallest or largest value of a param, newest first
+// order sorts patients by their smallest or largest value of some params, newest first
 // among others.
-func (p *rankedPatients) order(of []int, param plan.Param, desc bool) {
+func (p *rankedPatients) order(of []int, params []plan.Param, desc bool) {
 	key := func(i int) (best []byte) {
 		for _, e := range p.entries[i] {
-			if e.Param == param && (best == nil || desc == (bytes.Compare(e.Value, best) > 0)) {
+			if slices.Contains(params, e.Param) && (best == nil || desc == (bytes.Compare(e.Value, best) > 0)) {
 				best = e.Value
 			}
 		}
@@ -146,9 +146,9 @@ func TestColumnsSayWhatEntriesSay(t *testing.T) {
 			if r.IntN(3) == 0 {
 				slices.Reverse(want)
 			} else {
-				by := plan.Sort{Params: []plan.Param{9}, Desc: r.IntN(2) == 0}
+				by := plan.Sort{Params: [][]plan.Param{{9}, {12}, {12, 9}}[r.IntN(3)], Desc: r.IntN(2) == 0}
 				ask.Sort = []plan.Sort{by}
-				p.order(want, 9, by.Desc)
+				p.order(want, by.Params, by.Desc)
 			}
 			if got := strings.Join(pages(t, view, ask, len(want)), " "); got != strings.Trim(fmt.Sprint(want), "[]") {
 				t.Fatalf("%+v of %d patients: found %s, want %v", ask, len(p.entries), got, want)

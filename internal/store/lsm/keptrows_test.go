@@ -3,6 +3,7 @@ package lsm_test
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -145,6 +146,49 @@ func TestKeptRowsOfEachMoment(t *testing.T) {
 				t.Fatalf("at moment %d, opened now: found %s, want %s", i, got, want)
 			}
 		}
+	}
+}
+
+// Small ranges that are kept, with what else a value must meet and without, have the
+// rows that their entries say, while rows come and go.
+func TestKeptRangesSayWhatEntriesSay(t *testing.T) {
+	opts := memory(vfs.NewMem())
+	opts.BlockRows = 64
+	e := engine(t, opts)
+	s := made(t, e)
+	r := rand.New(rand.NewPCG(3, 4))
+	var asks []plan.Range
+	for _, tail := range []*plan.Tail{nil, {At: 2, Low: []byte("1")}, {At: 2, Low: []byte("1"), High: []byte("2")}, {At: 2, High: []byte("1")}, {At: 2, High: []byte{}}, {At: 1, Low: []byte("2")}, {At: 2, Low: []byte("2")}, {At: 2}} {
+		for _, low := range []string{"00", "03", "031"} {
+			asks = append(asks, plan.Range{Param: 9, Low: []byte(low), High: []byte("06"), Tail: tail}, plan.Range{Param: 9, Low: []byte(low), Tail: tail})
+		}
+	}
+	entries := map[string][]plan.Entry{}
+	for n := range 150 {
+		id := fmt.Sprint(r.IntN(120))
+		if entries[id] = nil; r.IntN(10) > 0 {
+			entries[id] = []plan.Entry{{Param: 9, Value: fmt.Appendf(nil, "%02d%d", r.IntN(10), r.IntN(3))}}
+		}
+		commit(t, s, put(patient(id), "{}", entries[id]...))
+		view := viewed(t, s, "")
+		for _, ask := range asks {
+			want := 0
+			for id := range entries {
+				if met, _ := plan.Meets(ask, id, entries[id]); met {
+					want++
+				}
+			}
+			page, err := view.Search(t.Context(), &plan.Plan{Arms: []plan.Arm{{Type: 1, Where: ask}}, Limit: 1000, Total: plan.TotalExact})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page.Records) != want || page.Total != int64(want) {
+				t.Fatalf("after %d commits: %d of a total of %d in %+v, %+v, want %d", n+1, len(page.Records), page.Total, ask, ask.Tail, want)
+			}
+		}
+	}
+	if e.KeptRowsBytes() == 0 {
+		t.Error("no rows are kept")
 	}
 }
 

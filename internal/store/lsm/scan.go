@@ -17,6 +17,7 @@ type scan struct {
 	low, high    []byte                  // values; high nil: no bound
 	lower, upper []byte                  // keys
 	holds        func(value []byte) bool // nil: all do
+	tail         *plan.Tail              // what holds asks, where it is told by a range
 
 	it       *pebble.Iterator
 	last     []byte // prefix of the key before
@@ -37,11 +38,11 @@ func (q *query) compileRange(n plan.Range) (cond, error) {
 	if n.High != nil && bytes.Compare(n.Low, n.High) >= 0 {
 		return list(nil), nil
 	}
-	var holds func([]byte) bool
+	s := newScan(q, n.Param, n.Low, n.High, nil)
 	if n.Tail != nil {
-		holds = n.Holds
+		s.holds, s.tail = n.Holds, n.Tail
 	}
-	return newScan(q, n.Param, n.Low, n.High, holds), nil
+	return s, nil
 }
 
 func newScan(q *query, param plan.Param, low, high []byte, holds func([]byte) bool) *scan {
@@ -79,12 +80,19 @@ func (s *scan) read(limit int) error {
 
 // ask finds out whether its rows are kept.
 func (s *scan) ask() (err error) {
-	if s.asked || s.holds != nil || s.it != nil || s.done != nil {
+	if s.asked || s.holds != nil && s.tail == nil || s.it != nil || s.done != nil {
 		return nil
 	}
 	s.asked = true
-	key := append(binary.AppendUvarint(nil, uint64(len(s.lower))), s.lower...) // no key of the index begins so
-	s.done, err = s.q.keptOf(append(key, s.upper...), s.readKept)
+	key := appendBytes(nil, s.lower) // no key of the index begins so
+	key = appendBytes(key, s.upper)
+	if s.tail != nil {
+		key = appendBytes(binary.AppendUvarint(key, uint64(s.tail.At)), s.tail.Low)
+		if s.tail.High != nil {
+			key = appendBytes(key, s.tail.High)
+		}
+	}
+	s.done, err = s.q.keptOf(key, s.readKept)
 	return err
 }
 
@@ -102,10 +110,16 @@ func (s *scan) readKept(from uint32) (*listed, error) {
 		if err := s.q.look(1); err != nil {
 			return nil, err
 		}
-		if b := keyBlock(it.Key()); b < from { // and so are all of this value that come
+		b := keyBlock(it.Key())
+		wanted, err := s.wants(it.Key())
+		if err != nil {
+			return nil, err
+		}
+		if !wanted || b < from { // and so are all of this value that come
 			ok = it.NextPrefix()
 			continue
-		} else if container, err := it.ValueAndErr(); err != nil {
+		}
+		if container, err := it.ValueAndErr(); err != nil {
 			return nil, err
 		} else if err := gatherAt(gathered, b).merge(container); err != nil {
 			return nil, err
@@ -118,19 +132,25 @@ func (s *scan) readKept(from uint32) (*listed, error) {
 	return list(gathered), s.q.dropIter(it)
 }
 
+// wants reports whether the value of a key holds.
+func (s *scan) wants(key []byte) (wanted bool, err error) {
+	prefix := key[:split(key)]
+	if s.holds == nil || bytes.Equal(prefix, s.last) {
+		return s.holds == nil || s.wanted, nil
+	}
+	if s.value, err = unescape(s.value[:0], prefix[1+paramSize:len(prefix)-1]); err != nil {
+		return false, err
+	}
+	s.last, s.wanted = append(s.last[:0], prefix...), s.holds(s.value)
+	return s.wanted, nil
+}
+
 // readKey takes the key that the iterator stands on, and goes on.
 func (s *scan) readKey() error {
 	key := s.it.Key()
-	prefix := key[:split(key)]
-	if s.holds != nil && !bytes.Equal(prefix, s.last) {
-		s.last = append(s.last[:0], prefix...)
-		var err error
-		if s.value, err = unescape(s.value[:0], prefix[1+paramSize:len(prefix)-1]); err != nil {
-			return err
-		}
-		s.wanted = s.holds(s.value)
-	}
-	if s.holds != nil && !s.wanted {
+	if wanted, err := s.wants(key); err != nil {
+		return err
+	} else if !wanted {
 		s.it.NextPrefix()
 		return nil
 	}

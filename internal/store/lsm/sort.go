@@ -143,7 +143,12 @@ type top struct {
 	after   *place
 	rows    []*place
 	changes int
+	room    []place // for places that come
 }
+
+// topRoom is for how many places memory is taken at once, and topValue for how many
+// bytes of each value.
+const topRoom, topValue = 32, 24
 
 // full reports whether what comes behind the places is not wanted any more.
 func (t *top) full() bool { return len(t.rows) > t.limit }
@@ -157,14 +162,35 @@ func (t *top) add(p *place) {
 	if met {
 		return
 	}
-	own := new(place)
+	var own *place
 	if t.full() {
 		own = t.rows[t.limit]
 		t.rows = t.rows[:t.limit]
+	} else {
+		own = t.next(len(p.keys))
 	}
 	t.changes++
 	own.take(p)
 	t.rows = slices.Insert(t.rows, at, own)
+}
+
+// next gives memory for one place more.
+func (t *top) next(keys int) *place {
+	if len(t.room) == 0 {
+		n := min(topRoom, t.limit+1-len(t.rows))
+		t.rows = slices.Grow(t.rows, n)
+		t.room = make([]place, n)
+		all, values := make([]sortKey, n*keys), make([]byte, n*keys*topValue)
+		for i := range all {
+			all[i].value = values[i*topValue : i*topValue : (i+1)*topValue]
+		}
+		for i := range t.room {
+			t.room[i].keys = all[i*keys : i*keys : (i+1)*keys]
+		}
+	}
+	own := &t.room[0]
+	t.room = t.room[1:]
+	return own
 }
 
 // take copies a place.
@@ -189,11 +215,16 @@ func (t *top) places() []place {
 	return all
 }
 
-// best looks at every match's sort keys.
+// best looks at every match's sort keys. Times mostly come in the order of rows: where
+// the latest are asked for, the newest rows come first, so that most others are seen to
+// stand behind the page.
 func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) {
 	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
-	for i, b := range hits.order {
-		err := q.eachRun(b, hits.sets[i].all(), func(rows runRows) error { return r.rank(rows, &t) })
+	for i := range hits.order {
+		if !p.Sort[0].Desc {
+			i = len(hits.order) - 1 - i
+		}
+		err := q.eachRun(hits.order[i], hits.sets[i].all(), func(rows runRows) error { return r.rank(rows, &t) })
 		if err != nil {
 			return nil, err
 		}
@@ -204,29 +235,59 @@ func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 // rank adds rows to a page. Those that stand behind it by their first key are passed
 // over without a look at more, where columns tell.
 func (r *ranker) rank(rows runRows, t *top) error {
-	base := rows.run << r.q.store.tuning.keptShift
 	decided := rows.before(r.decides(rows.run))
 	if err := r.q.look(decided); err != nil {
 		return err
 	}
+	if r.sorts[0].Desc {
+		return r.rankBack(rows, decided, t)
+	}
 	known := -1 // changes of t that the page's end is of
 	for i := 0; i < len(rows.ords); i++ {
-		if i < decided && t.full() {
-			if known != t.changes {
-				known = t.changes
-				r.end(&t.rows[t.limit].keys[0])
-			}
-			if i += r.behind(rows.ords[i:decided], rows.off); i == len(rows.ords) {
+		if i < decided && r.sees(t, &known) {
+			if i += r.behind(rows.ords[i:decided], rows.off, false); i == len(rows.ords) {
 				return nil
 			}
 		}
-		at, err := r.place(base + uint64(int(rows.ords[i])+rows.off))
-		if err != nil {
+		if err := r.add(rows, i, t); err != nil {
 			return err
 		}
-		t.add(at)
 	}
 	return nil
+}
+
+// rankBack is rank from the last row to the first.
+func (r *ranker) rankBack(rows runRows, decided int, t *top) error {
+	known := -1
+	for i := len(rows.ords) - 1; i >= 0; i-- {
+		if i < decided && r.sees(t, &known) {
+			if i -= r.behind(rows.ords[:i+1], rows.off, true); i < 0 {
+				return nil
+			}
+		}
+		if err := r.add(rows, i, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sees reports whether rows may stand behind the page, and notes where it ends.
+func (r *ranker) sees(t *top, known *int) bool {
+	if t.full() && *known != t.changes {
+		*known = t.changes
+		r.end(&t.rows[t.limit].keys[0])
+	}
+	return t.full()
+}
+
+// add adds one row to a page.
+func (r *ranker) add(rows runRows, i int, t *top) error {
+	at, err := r.place(rows.run<<r.q.store.tuning.keptShift + uint64(int(rows.ords[i])+rows.off))
+	if err == nil {
+		t.add(at)
+	}
+	return err
 }
 
 // decides gives of how many rows of a run columns tell the first key.
@@ -264,26 +325,41 @@ func (r *ranker) end(key *sortKey) {
 // codeBounds are codes of a column, high excluded.
 type codeBounds struct{ low, high uint16 }
 
-// behind is how many rows, from the first on, stand behind the page's end, whatever
-// their other keys are.
-func (r *ranker) behind(ords []uint16, off int) int {
+// behind is how many rows, from the first on or back from the last, stand behind the
+// page's end, whatever their other keys are.
+func (r *ranker) behind(ords []uint16, off int, back bool) int {
 	if r.endMissing { // a row without a value may stand before it
 		return 0
 	}
 	n := len(ords)
 	for i := range r.columns[0] {
-		if codes, b := r.columns[0][i].kept.column.codes, r.bounds[i]; codes != nil {
+		codes, b := r.columns[0][i].kept.column.codes, r.bounds[i]
+		switch {
+		case codes == nil:
+		case back:
+			n = behindBack(codes, b.low, b.high-b.low, ords[len(ords)-n:], off)
+		default:
 			n = behindIn(codes, b.low, b.high-b.low, ords[:n], off)
 		}
 	}
 	return n
 }
 
-// behindIn is behind by one column.
+// behindIn is behind by one column, from the first row on.
 func behindIn(codes []uint16, low, width uint16, ords []uint16, off int) int {
 	for i, o := range ords {
 		if code := codes[int(o)+off]; code-low < width || code == keptMany {
 			return i
+		}
+	}
+	return len(ords)
+}
+
+// behindBack is behind by one column, back from the last row.
+func behindBack(codes []uint16, low, width uint16, ords []uint16, off int) int {
+	for i := len(ords) - 1; i >= 0; i-- {
+		if code := codes[int(ords[i])+off]; code-low < width || code == keptMany {
+			return len(ords) - 1 - i
 		}
 	}
 	return len(ords)
