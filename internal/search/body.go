@@ -17,7 +17,7 @@ type Bodies interface {
 	// Words are the words of all its strings, as entries of that column.
 	Words(key plan.Key, body []byte, column *Param) []plan.Entry
 	// Contained are the resources of a type inside it, with no text cut; with via,
-	// those that the reference via points to.
+	// those that the reference via points to, or that are its values (Param.Inline).
 	Contained(key plan.Key, body []byte, t plan.Type, via *Param) []ContainedResource
 	// Dates are what a date parameter looks at, with all digits.
 	Dates(key plan.Key, body []byte, p *Param) []Stretch
@@ -189,8 +189,11 @@ func local(node plan.Node) bool {
 
 // inside is the condition to contain a resource of a type that meets node.
 func (c *compiler) inside(t plan.Type, via *Param, node plan.Node) plan.Node {
-	bodies := c.env.Bodies
-	return plan.And{containedTerm(t), plan.Test{Name: "contained", Holds: func(key plan.Key, body []byte) bool {
+	bodies, there := c.env.Bodies, containedTerm(t)
+	if via != nil && via.Inline {
+		there = present(via)
+	}
+	return plan.And{there, plan.Test{Name: "contained", Holds: func(key plan.Key, body []byte) bool {
 		return slices.ContainsFunc(bodies.Contained(key, body, t, via), func(r ContainedResource) bool {
 			meets, ok := plan.Meets(node, r.ID, r.Entries)
 			return meets && ok

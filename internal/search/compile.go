@@ -158,6 +158,9 @@ func (c *compiler) cond(cond Cond) (plan.Node, error) {
 		if err != nil {
 			return nil, err
 		}
+		if cond.Param.Inline {
+			return Simplify(c.within(cond)), nil // not one of the same id that is stored
+		}
 		naming, err := c.naming(cond.Param, arms)
 		return Simplify(plan.Or{plan.Chain{Params: cond.Param.Columns(Main), To: arms}, c.within(cond), naming}), err
 	case Having:

@@ -77,6 +77,9 @@ type Param struct {
 	// Parts: elements may be names of people, whose family names are found by
 	// their parts too.
 	Parts bool
+	// Inline: values are resources that stand in the resource itself
+	// (Bundle.entry[0].resource), of the types in Targets.
+	Inline bool
 	// Canonical: values may be canonicals or URIs, which name resources by their
 	// url.
 	Canonical bool

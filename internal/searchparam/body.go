@@ -75,9 +75,20 @@ func (x *Extractor) Contained(key plan.Key, body []byte, t plan.Type, via *searc
 		if is, ok := x.registry.Type(r.ResourceType()); !ok || is != t || via != nil && !wanted[id] {
 			continue
 		}
-		found = append(found, search.ContainedResource{ID: id, JSON: append([]byte(nil), r.Raw()...), Entries: x.wholeOf(t, r)})
+		found = append(found, x.inner(t, id, r))
+	}
+	if via != nil && via.Inline {
+		x.each(key.Type, via, root, func(as element, r fhir.Node) {
+			if is, ok := x.registry.Type(r.ResourceType()); ok && is == t && as == elementResource {
+				found = append(found, x.inner(t, strings.Clone(r.GetName(nameID).View()), r))
+			}
+		})
 	}
 	return found
+}
+
+func (x *Extractor) inner(t plan.Type, id string, r fhir.Node) search.ContainedResource {
+	return search.ContainedResource{ID: id, JSON: append([]byte(nil), r.Raw()...), Entries: x.wholeOf(t, r)}
 }
 
 // Dates implements search.Bodies.

@@ -294,7 +294,7 @@ func describe(p *r4.SearchParam) *search.Param {
 		param.ManyCodes = true // codes may be as many as resources
 	}
 	param.Parts = param.Kind == search.KindString && names(p)
-	param.Canonical = param.Kind == search.KindReference && canonicals(p)
+	referring(param, p)
 	for _, c := range p.Components {
 		param.Components = append(param.Components, describe(c.Param))
 	}

@@ -1,6 +1,7 @@
 package searchparam
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,6 +196,8 @@ func (w *worker) take(t *taker, n fhir.Node) {
 		return // Inspect refuses the resource
 	}
 	switch {
+	case t.as == elementResource && !w.targeted(x.param, n):
+		return
 	case x.affirmed:
 		if n.Kind() == fhir.Bool && !n.Bool() && w.found[t.index] == foundNone {
 			w.found[t.index] = foundFalse // of two, which R4 forbids, one is not false
@@ -216,6 +219,14 @@ func (w *worker) take(t *taker, n fhir.Node) {
 		w.convert(x.param, t.as, n)
 	}
 	w.found[t.index] = foundTrue
+}
+
+// targeted reports whether a resource that stands there itself is of a type that
+// the parameter refers to: the first entry of a Bundle is a Composition in a
+// document, and a MessageHeader in a message.
+func (w *worker) targeted(p *search.Param, n fhir.Node) bool {
+	t, ok := w.registry.Type(n.ResourceType())
+	return ok && (len(p.Targets) == 0 || slices.Contains(p.Targets, t))
 }
 
 // finish adds what only the whole resource shows: which parameters are present.

@@ -1,7 +1,6 @@
 package searchparam
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -92,11 +91,17 @@ func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []s
 	return all
 }
 
-// canonicals reports whether the elements of a reference parameter may be
-// canonicals or URIs.
-func canonicals(p *r4.SearchParam) bool {
+// referring settles what else than references a reference parameter may look at:
+// canonicals and URIs, or resources themselves.
+func referring(param *search.Param, p *r4.SearchParam) {
 	paths, err := compilePaths(p.Base, p.Expression)
-	return err == nil && slices.ContainsFunc(paths, func(x path) bool { return x.as == elementCanonical || x.as == elementPrimitive })
+	if err != nil || param.Kind != search.KindReference {
+		return
+	}
+	for _, x := range paths {
+		param.Canonical = param.Canonical || x.as == elementCanonical || x.as == elementPrimitive
+		param.Inline = param.Inline || x.as == elementResource
+	}
 }
 
 func (x *Extractor) pointed(t plan.Type, p *search.Param, root fhir.Node, yield func(search.Target)) {

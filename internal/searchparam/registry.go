@@ -97,7 +97,7 @@ func (r *Registry) describe(p *r4.SearchParam) *search.Param {
 		param.ManyCodes = manyCodes(p)
 	}
 	param.Parts = kind == search.KindString && names(p)
-	param.Canonical = kind == search.KindReference && canonicals(p)
+	referring(param, p)
 	return param
 }
 

@@ -24,5 +24,6 @@ package searchparam
 //
 //	1  the first
 //	2  long texts, contained resources, Binary.securityContext
-//	3  instants are moments; parts of family names; canonicals without fragment
+//	3  instants are moments; parts of family names; canonicals without fragment; the
+//	   first resource of a Bundle by its type
 const Extraction = 3

@@ -1,6 +1,7 @@
 package searchparam
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ func (r *Registry) share(p *r4.SearchParam, params []*r4.SearchParam) {
 		if q == p || q.Type != p.Type || r.params[q].Union != nil {
 			continue
 		}
-		if q.Number < p.Number && r.params[q].Of == nil && says(q) == says(p) {
+		if q.Number < p.Number && r.params[q].Of == nil && r.says(q) == r.says(p) {
 			param.Of = r.params[q]
 			return
 		}
@@ -52,10 +53,13 @@ func (r *Registry) share(p *r4.SearchParam, params []*r4.SearchParam) {
 	}
 }
 
-// says is all that decides a parameter's entries: its expression and those of
-// its components.
-func says(p *r4.SearchParam) string {
+// says is all that decides a parameter's entries: its expression, those of its
+// components, and the types of resources that stand there themselves.
+func (r *Registry) says(p *r4.SearchParam) string {
 	parts := []string{p.Expression}
+	if r.params[p].Inline {
+		parts = append(parts, fmt.Sprint(p.Targets))
+	}
 	for _, c := range p.Components {
 		parts = append(parts, c.Expression, c.Param.Type.String())
 	}

@@ -118,7 +118,10 @@ func (a asker) holds(cond search.Cond, r *resource) bool {
 	case search.Missing:
 		return a.present(r, cond.Param) == cond.Not
 	case search.Chained:
-		keys := a.targets(r, cond.Param)
+		var keys []plan.Key
+		if !cond.Param.Inline {
+			keys = a.targets(r, cond.Param)
+		}
 		return slices.ContainsFunc(a.all, func(to *resource) bool { return slices.Contains(keys, to.Key) && a.any(cond.To, to) }) ||
 			slices.ContainsFunc(a.inside(r, cond.Param), func(to *resource) bool {
 				return slices.ContainsFunc(cond.To, func(on search.On) bool {
@@ -158,7 +161,12 @@ func definition(t plan.Type, p *search.Param) *r4.SearchParam {
 
 // values are what a parameter looks at in a resource.
 func (a asker) values(r *resource, p *search.Param) []value {
-	return evaluate(r.root, definition(r.Key.Type, p).Expression, value{r.root, a.reg.Name(r.Key.Type)})
+	all := evaluate(r.root, definition(r.Key.Type, p).Expression, value{r.root, a.reg.Name(r.Key.Type)})
+	return slices.DeleteFunc(all, func(v value) bool { // a resource that stands there is of a type that is meant
+		o, _ := v.json.(object)
+		t, known := a.reg.Type(str(o, "resourceType"))
+		return v.typ == "Resource" && (!known || !slices.Contains(p.Targets, t))
+	})
 }
 
 // present reports whether a parameter has a value.
@@ -210,7 +218,12 @@ func (a asker) inside(r *resource, p *search.Param) []*resource {
 	for _, v := range a.values(r, p) {
 		o, _ := v.json.(object)
 		id, ok := strings.CutPrefix(str(o, "reference"), "#")
-		if !ok || v.typ == "Resource" {
+		if v.typ == "Resource" {
+			t, _ := a.reg.Type(str(o, "resourceType"))
+			found = append(found, &resource{Resource{Key: plan.Key{Type: t, ID: str(o, "id")}}, o})
+			continue
+		}
+		if !ok {
 			continue
 		}
 		contained, _ := r.root["contained"].(array)
