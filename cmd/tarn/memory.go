@@ -8,7 +8,7 @@ import (
 // The memory of a server is one number, --memory-mib:
 //
 //	a quarter    block cache, kept columns and rows, and memtables of all open data stores:
-//	             memtables are taken off the cache
+//	             memtables are taken off the cache, and may take half of it all
 //	the whole    the collector's limit (GOMEMLIMIT), less what the executable itself
 //	             takes: towards it, it runs more often rather than let the heap grow
 //
@@ -22,7 +22,7 @@ const (
 	// cacheShare is the part of the memory that caches and memtables get.
 	cacheShare = 4
 	// memtableShare is the part of those that one memtable may grow to, between
-	// leastMemtable and mostMemtable bytes. A store under load has up to four.
+	// leastMemtable and mostMemtable bytes. A store under load has up to three.
 	memtableShare = 8
 	leastMemtable = 1 << 20
 	mostMemtable  = 16 << 20

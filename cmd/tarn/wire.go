@@ -126,7 +126,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 		Control: &awsapi.API{Plane: plane, Endpoint: func(id string) string { return c.storeBase(id) + "/" }, Tokens: listTokens{box},
 			Jobs: queue, Imports: shared.imports, Exports: shared.exports, Schemes: c.schemes()},
 		Data: &fhirapi.API{}, Sessions: shared, Limiter: limiter, Recorder: recorder,
-		Metrics: metrics(shared.parameters, queue), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
+		Metrics: metrics(shared.parameters, queue, engine), Log: log, Clock: time.Now, Random: rand.Reader, PublicDiscovery: !c.PrivateDiscovery,
 		Searches: interaction.SearchLimits{Time: c.SearchTime, Rows: c.SearchRows}, SlowSearch: c.SlowSearch,
 		Bearers: authority, Roles: directory, DevIDP: development, Endpoint: func(id string) string { return c.storeBase(id) + "/" },
 	})

@@ -344,6 +344,7 @@ func (q *sequencer) ingest(a *ahead) error {
 		q.discard(a)
 		return err
 	}
+	q.makeRoomForTables()
 	err := q.store.db.Ingest(context.Background(), append(a.paths, a.timed...))
 	if err = errors.Join(err, q.store.disk.lost()); err != nil {
 		q.fail(err)

@@ -35,7 +35,12 @@ func newGroup(q *sequencer) *group {
 	}
 }
 
-func (g *group) full() bool { return len(g.answers) >= maxGroup || g.rows >= maxGroupRows }
+// full reports whether the next commit opens another group: there are enough, or what is
+// written takes what there is room for in memory.
+func (g *group) full() bool {
+	containers := int64(len(g.ords)) * (containerBytes + nodeBytes)
+	return len(g.answers) >= maxGroup || g.rows >= maxGroupRows || g.q.store.mem.full(bytesIn(g.batch)+containers)
+}
 
 // close throws away a batch that was not applied.
 func (g *group) close() { _ = g.batch.Close() /* an unused batch has nothing to lose */ }

@@ -134,11 +134,12 @@ const fileCacheShards = 4
 
 // Engine is a store.Engine over one folder. Close it after its stores.
 type Engine struct {
-	opts     Options
-	tuning   tuning
-	share    *share
-	kept     *kept
-	keptRows *keptRows
+	opts      Options
+	tuning    tuning
+	share     *share
+	kept      *kept
+	keptRows  *keptRows
+	memtables *memtables
 
 	noBallast  atomic.Bool    // it was given up, or there was no room for it
 	restocking sync.WaitGroup // who makes it again
@@ -162,12 +163,13 @@ func New(opts Options) (*Engine, error) {
 		return nil, fault.New(fault.Invalid, "lsm.New", "a block has a power of two of rows, from %d to %d", minBlockRows, maxBlockRows)
 	}
 	e := &Engine{
-		opts:     o,
-		tuning:   usualTuning,
-		share:    newShare(),
-		kept:     newKept(o.CacheBytes / keptShare),
-		keptRows: newKeptRows(o.CacheBytes / keptRowsShare),
-		stores:   map[store.ID]*Store{},
+		opts:      o,
+		tuning:    usualTuning,
+		share:     newShare(),
+		kept:      newKept(o.CacheBytes / keptShare),
+		keptRows:  newKeptRows(o.CacheBytes / keptRowsShare),
+		memtables: newMemtables(&o),
+		stores:    map[store.ID]*Store{},
 	}
 	if o.BallastBytes > 0 {
 		e.noBallast.Store(true) // until somebody looked

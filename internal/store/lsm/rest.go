@@ -1,6 +1,9 @@
 package lsm
 
-import "context"
+import (
+	"context"
+	"path"
+)
 
 // What is in the log is brought into tables while nobody waits for it: when nothing
 // is written any more (settle.go), and before the store is closed. Pebble would
@@ -15,7 +18,7 @@ const (
 	// write wait for compactions.
 	restSublevels = stopSublevels / 2
 	// stopMemtables and stopSublevels are Pebble's thresholds for that wait.
-	stopMemtables, stopSublevels = 4, 40
+	stopMemtables, stopSublevels = memtablesEach, 40
 )
 
 // logged gives how many bytes of the log are in no table, if they can be brought
@@ -23,10 +26,11 @@ const (
 // the disk has no room.
 func (s *Store) logged() uint64 {
 	m := s.db.Metrics()
+	s.weigh(m)
 	switch {
 	case m.Levels[0].Sublevels >= restSublevels,
-		m.MemTable.Size >= (stopMemtables-1)*s.memtable,   // flushes lag behind
-		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare): // tables are smaller than the log; twice, for what others write meanwhile
+		m.MemTable.Size >= (stopMemtables-1)*uint64(s.mem.all.most), // flushes lag behind
+		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare):           // tables are smaller than the log; twice, for what others write meanwhile
 		return 0
 	}
 	return m.WAL.Size
@@ -49,9 +53,43 @@ func (s *Store) restClosing() {
 		return
 	}
 	s.compactions.Unregister()
+	defer func() {
+		m := s.db.Metrics()
+		s.rested = m.WAL.Size == 0 && m.MemTable.Count == 1 && s.disk.lost() == nil
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), s.tuning.restWithin)
 	defer cancel()
 	if err := s.rest(ctx, 1); err != nil {
 		s.log.Warn("the log was not brought into tables before the store was closed; the next opening reads it", "error", err)
 	}
+}
+
+// emptyLog is more than Pebble's mark of a log's end takes, and less than a record.
+const emptyLog = 16
+
+// removeLog removes the log of a store that rests, after its database was closed.
+// Pebble would read nothing in it, but flush an empty memtable for it while a request
+// waits, and begin with one twice as large.
+func (s *Store) removeLog() error {
+	if !s.rested {
+		return nil
+	}
+	dir := s.dir.join(databaseName)
+	names, err := s.sealed.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if path.Ext(name) != ".log" {
+			continue
+		}
+		name = s.sealed.PathJoin(dir, name)
+		if info, err := s.sealed.Stat(name); err != nil || info.Size() > emptyLog {
+			return err // what is left is read
+		}
+		if err := s.sealed.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

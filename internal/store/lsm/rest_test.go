@@ -37,6 +37,9 @@ func opening(t *testing.T, e *lsm.Engine, s *lsm.Store) (replayed bool) {
 	}
 	s = opened(t, e)
 	replayed = s.TablesFlushed() > 0
+	if took := s.Stats().MemBytes; !replayed && took != 256<<10 {
+		t.Errorf("memtables take %d bytes, and could begin with 256 KiB", took)
+	}
 	if n := count(t, s, nil); n != 50 {
 		t.Errorf("%d resources, 50 were acknowledged", n)
 	}

@@ -280,6 +280,8 @@ func (q *sequencer) apply(b *pebble.Batch, sync bool) error {
 		return q.broken
 	}
 	q.floor.written += int64(b.Len())
+	q.makeRoom(b)
+	defer q.store.mem.filled(b)
 	if sync {
 		return q.store.db.ApplyNoSyncWait(b, pebble.Sync)
 	}

@@ -33,19 +33,34 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// CacheStats are figures of the block cache that all stores share.
-type CacheStats struct {
-	Bytes        int64
-	Hits, Misses int64
+// Memory is what open stores hold in memory, in bytes. Memtables are taken off the block
+// cache, and all of it keeps to Options.CacheBytes.
+type Memory struct {
+	Stores       int   // that are open
+	Memtables    int64 // of all stores, whatever is in them
+	Claimed      int64 // by stores for memtables
+	Room         int64 // for all of it
+	MemtableRoom int64 // for memtables of it
+	BlockCache   int64
+	Columns      int64 // kept (kept.go)
+	Rows         int64 // kept (keptrows.go)
 }
 
-// CacheStats gives the figures now; zero while no store is open.
-func (e *Engine) CacheStats() CacheStats {
+// Memory gives the figures now.
+func (e *Engine) Memory() Memory {
+	m := Memory{Room: e.opts.CacheBytes, MemtableRoom: e.memtables.room, Columns: e.kept.bytes(), Rows: e.keptRows.bytes(), Claimed: e.memtables.sum()}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.cache == nil {
-		return CacheStats{}
+	open := make([]*Store, 0, len(e.stores))
+	for _, s := range e.stores {
+		open = append(open, s)
 	}
-	m := e.cache.Metrics()
-	return CacheStats{Bytes: m.Size, Hits: m.Hits, Misses: m.Misses}
+	if e.cache != nil {
+		m.BlockCache = e.cache.Metrics().Size
+	}
+	e.mu.Unlock()
+	m.Stores = len(open)
+	for _, s := range open {
+		m.Memtables += int64(s.Stats().MemBytes)
+	}
+	return m
 }

@@ -29,7 +29,9 @@ type Store struct {
 	shift       uint // a block is 1<<shift rows
 	bodies      *bodies
 	tuning      tuning
-	memtable    uint64 // bytes that one may grow to
+	mem         *memShare
+	large       atomic.Bool // see weigh
+	rested      bool        // nothing is in the log: see removeLog
 	db          *pebble.DB
 	lock        *pebble.Lock
 	sealed      *seal.FS
@@ -112,7 +114,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, memtable: e.opts.MemTableBytes, kept: e.kept, keptRows: e.keptRows,
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, mem: e.memtables.share(), kept: e.kept, keptRows: e.keptRows,
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
 	floor := e.floorOf(id)
@@ -124,7 +126,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s.bodies.mac = seal.NewAuthenticator([seal.KeySize]byte(s.constants.MACKey))
 	s.compactions = e.share.member()
-	options := e.pebbleOptions(s.sealed, logger{s.log, q, e.opts.Exit, new(sync.Once), s.disk})
+	options := e.pebbleOptions(s, logger{s.log, q, e.opts.Exit, new(sync.Once), s.disk})
 	options.Experimental.CompactionScheduler = s.compactions
 	options.EventListener.BackgroundError = s.failedBehind
 	options.EnsureDefaults()
@@ -162,6 +164,8 @@ func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) 
 	if s.db, err = pebble.Open(dir.join(databaseName), o); err != nil {
 		return errors.Join(err, s.lock.Close())
 	}
+	s.weigh(s.db.Metrics())
+	s.mem.look(s.db)
 	return nil
 }
 
@@ -226,23 +230,28 @@ func interruption(ctx context.Context, op string, err error) error {
 
 // closeDatabase closes what openDatabase opened and forgets the key.
 func (s *Store) closeDatabase() error {
-	err := errors.Join(s.db.Close(), s.lock.Close())
+	err := s.db.Close()
+	if err == nil {
+		err = s.removeLog()
+	}
+	err = errors.Join(err, s.lock.Close())
+	s.mem.leave()
 	s.sealed.Wipe()
 	return err
 }
 
-func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
+func (e *Engine) pebbleOptions(s *Store, log logger) *pebble.Options {
 	o := &pebble.Options{
-		FS:                 fs,
+		FS:                 s.sealed,
 		Cache:              e.cache,
 		FileCache:          e.files,
 		Comparer:           comparer(),
 		Merger:             merger(),
 		FormatMajorVersion: formatMajor,
 		Logger:             log,
-		EventListener:      &pebble.EventListener{DataCorruption: corruption(log)},
+		EventListener:      &pebble.EventListener{DataCorruption: corruption(log), WALCreated: func(pebble.WALCreateInfo) { s.mem.rotated.Store(true) }},
 		MemTableSize:       e.opts.MemTableBytes,
-		// Stalls begin at four memtables or forty sublevels of L0. An import puts
+		// Stalls begin at three memtables or forty sublevels of L0. An import puts
 		// tables there without being held up itself, and faster than compactions
 		// take them away: at twenty, commits beside it stood still for 50 to 90 ms.
 		MemTableStopWritesThreshold: stopMemtables,
@@ -253,11 +262,16 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 		MaxManifestFileSize:         4 << 20,
 		Cleaner:                     deleter{},
 	}
-	compression := compressionSettings()
-	if e.opts.Uncompressed {
-		compression = pebble.DBCompressionNone
-	}
-	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return compression })
+	small, large := compressionSettings(smallRestLevel), compressionSettings(restLevel)
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings {
+		switch {
+		case e.opts.Uncompressed:
+			return pebble.DBCompressionNone
+		case s.large.Load():
+			return large
+		}
+		return small
+	})
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = dataBlockBytes
 		o.Levels[i].IndexBlockSize = indexBlockBytes
@@ -270,24 +284,36 @@ func (e *Engine) pebbleOptions(fs *seal.FS, log logger) *pebble.Options {
 	return o
 }
 
-// compressionSettings are Zstandard of level 7 at the bottom, for every block: what
+// compressionSettings are Zstandard of a level at the bottom, for every block: what
 // rests there is kept for years; and right above it, from where tables are often moved
 // as they are. Else it is of level 1, as rows are moved from there too. Pebble would
 // fall back to a weaker code where Zstandard saves less than a tenth more; packed
 // bodies are often just that.
-func compressionSettings() pebble.DBCompressionSettings {
+func compressionSettings(level uint8) pebble.DBCompressionSettings {
 	settings := pebble.UniformDBCompressionSettings(loadCompression())
 	settings.Name = "Tarn"
-	for level := bottomLevel - 1; level <= bottomLevel; level++ {
-		settings.Levels[level] = unyielding(block.GoodCompression)
-		settings.Levels[level].DataBlocks.Level = restLevel
+	for at := bottomLevel - 1; at <= bottomLevel; at++ {
+		settings.Levels[at] = unyielding(block.GoodCompression)
+		settings.Levels[at].DataBlocks.Level = level
 	}
 	return settings
 }
 
 // restLevel is Zstandard's for what rests: against Pebble's 3 it saves 1 % for some
-// 3 µs of processor time a resource, once, when nobody waits.
-const restLevel = 7
+// 3 µs of processor time a resource, once, when nobody waits. But each table that is
+// written with it takes 21 MB of memory anew, however small it is. So stores with
+// tables of less than largeFrom bytes are packed with smallRestLevel, which takes 1 MB.
+const (
+	restLevel      = 7
+	smallRestLevel = 3
+	largeFrom      = 16 << 20
+)
+
+// weigh learns from the database's figures whether the store is large.
+func (s *Store) weigh(m *pebble.Metrics) {
+	total := m.Total()
+	s.large.Store(total.TablesSize >= largeFrom)
+}
 
 // loadCompression is for what an import puts at the bottom: Zstandard of level 1
 // takes a fifth of the processor time of level 3, for a tenth more bytes.

@@ -476,8 +476,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := errors.Join(s.Close(), e.Close()); err != nil {
 		t.Error(err)
 	}
-	if got := e.CacheStats(); got.Bytes != 0 {
-		t.Errorf("a cache of %d bytes is left", got.Bytes)
+	if got := e.Memory(); got.BlockCache != 0 || got.Memtables != 0 || got.Claimed != 0 || got.Stores != 0 {
+		t.Errorf("%+v is left", got)
 	}
 }
 
