@@ -50,6 +50,7 @@ type floor struct {
 	spare func(free uint64)
 
 	checked time.Time
+	looked  bool
 	written int64 // bytes since
 	below   bool
 	free    atomic.Uint64 // for Stats
@@ -59,8 +60,11 @@ type floor struct {
 // which is at most spaceInterval or spaceBytes ago. A file system that cannot
 // tell has enough.
 func (f *floor) check() error {
-	now := f.clock()
-	stale := f.checked.IsZero() || now.Sub(f.checked) >= spaceInterval || now.Before(f.checked)
+	now, stale := f.checked, !f.looked
+	if f.min > 0 { // without a floor what is written paces: a clock that tests set is left alone
+		now = f.clock()
+		stale = stale || now.Sub(f.checked) >= spaceInterval || now.Before(f.checked)
+	}
 	if stale || f.written >= spaceBytes || f.below {
 		usage, err := f.fs.GetDiskUsage(f.path)
 		f.below = err == nil && usage.AvailBytes < f.min
@@ -68,7 +72,7 @@ func (f *floor) check() error {
 		if err == nil && !f.below {
 			f.spare(usage.AvailBytes)
 		}
-		f.checked, f.written = now, 0
+		f.checked, f.looked, f.written = now, true, 0
 	}
 	if f.below {
 		return full("the disk is nearly full")
