@@ -1,8 +1,12 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"runtime/debug"
+
+	"github.com/tarn-fhir/tarn/internal/datastore"
+	"github.com/tarn-fhir/tarn/internal/store/lsm"
 )
 
 // The memory of a server is one number, --memory-mib:
@@ -36,6 +40,21 @@ func (c *serveCommand) budget() (shared, memtable int64) {
 		shared = c.MemoryMiB << 20 / cacheShare
 	}
 	return shared, min(max(shared/memtableShare, leastMemtable), mostMemtable)
+}
+
+// maxOpen is how many data stores may be open at once: beside the system store, as many
+// as there is memory for their smallest memtables, unless the operator says another
+// number.
+func (c *serveCommand) maxOpen(log *slog.Logger) int {
+	shared, _ := c.budget()
+	room := max(1, lsm.MostOpen(shared)-1)
+	if c.MaxOpen > room {
+		log.Warn("--max-open is more than --memory-mib has room for: the block cache gives way to memtables, and requests take longer", "max-open", c.MaxOpen, "room", room)
+	}
+	if c.MaxOpen > 0 {
+		return c.MaxOpen
+	}
+	return min(room, datastore.DefaultMaxOpen)
 }
 
 // limitMemory tells the collector, unless the operator has done so.

@@ -41,7 +41,7 @@ type engineMemory struct{ engine *lsm.Engine }
 
 var (
 	openDesc   = prometheus.NewDesc("tarn_stores_open", "Stores that are open: data stores and the server's own.", nil, nil)
-	memoryDesc = prometheus.NewDesc("tarn_engine_memory_bytes", "Memory of all open stores by part: memtables, block_cache, kept_columns and kept_rows.", []string{"part"}, nil)
+	memoryDesc = prometheus.NewDesc("tarn_engine_memory_bytes", "Memory of all open stores by part: memtables, block_cache, kept_columns, kept_rows and kept_hashes.", []string{"part"}, nil)
 	roomDesc   = prometheus.NewDesc("tarn_engine_memory_room_bytes", "What all parts of tarn_engine_memory_bytes together may take, and memtables of it.", []string{"part"}, nil)
 )
 
@@ -63,6 +63,7 @@ func (c engineMemory) Collect(to chan<- prometheus.Metric) {
 	gauge(memoryDesc, m.BlockCache, "block_cache")
 	gauge(memoryDesc, m.Columns, "kept_columns")
 	gauge(memoryDesc, m.Rows, "kept_rows")
+	gauge(memoryDesc, m.Hashes, "kept_hashes")
 	gauge(roomDesc, m.Room, "all")
 	gauge(roomDesc, m.MemtableRoom, "memtables")
 }

@@ -59,7 +59,7 @@ type serveCommand struct {
 	BallastMiB  int64         `name:"ballast-mib" help:"Size of a file that is given up when the disk is full all the same, in MiB." default:"16" env:"TARN_BALLAST_MIB"`
 	BackupDir   string        `help:"Folder for backups, or s3://bucket/prefix; without it data stores have none." placeholder:"DIR" env:"TARN_BACKUP_DIR"`
 	BackupEvery time.Duration `help:"How often data stores with continuous backup are backed up." default:"1m" env:"TARN_BACKUP_EVERY"`
-	MaxOpen     int           `help:"Data stores open at once." default:"64" env:"TARN_MAX_OPEN"`
+	MaxOpen     int           `help:"Data stores open at once; 0: as many as the memory has room for, 64 at most." default:"0" env:"TARN_MAX_OPEN"`
 	IdleClose   time.Duration `help:"Close a data store that nobody used for so long." default:"5m" env:"TARN_IDLE_CLOSE"`
 	KeyCheck    time.Duration `help:"How often the keys of open data stores are looked at." default:"20s" env:"TARN_KEY_CHECK"`
 	KeyGrace    time.Duration `help:"How long open data stores stay open while their KMS cannot be reached." default:"15m" env:"TARN_KEY_GRACE"`
@@ -149,6 +149,9 @@ func (c *serveCommand) check() error {
 	}
 	if c.MemoryMiB < leastMemory || c.CacheMiB < 0 || c.CacheMiB >= c.MemoryMiB {
 		return fmt.Errorf("--memory-mib is at least %d, and --cache-mib less than it", leastMemory)
+	}
+	if c.MaxOpen < 0 {
+		return errors.New("--max-open is at least 0")
 	}
 	if (c.RootAccessKeyID == "") != (c.RootSecretAccessKey == "") {
 		return errors.New("the root's access key id and secret go together")

@@ -95,7 +95,7 @@ func wire(ctx context.Context, c *serveCommand, log *slog.Logger) (_ *server, er
 	plane := datastore.New(datastore.Options{
 		Partition: partition, Region: c.Region, Account: c.Account, Engine: engine, System: system, Jobs: queue,
 		Keyring: keyring, OwnedKey: local.OwnedKey(), Preload: shared, Clock: time.Now, Random: rand.Reader, Log: log,
-		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.MaxOpen, MaxDatastores: c.maxDatastores(),
+		KeepDeleted: c.KeepDeleted, IdleClose: c.IdleClose, KeyCheck: c.KeyCheck, KeyGrace: c.KeyGrace, MaxOpen: c.maxOpen(log), MaxDatastores: c.maxDatastores(),
 		Backups: backups, BackupEvery: c.BackupEvery,
 		Gone: func(id string) { limiter.Forget(id); authority.Forget(id); shared.gone(id) },
 	})

@@ -181,13 +181,26 @@ func (k *kept) dropStore(of *Store) {
 	}
 }
 
-// maxSelves bounds the rows of a store of which it is kept whose they are.
-const maxSelves = 1 << 14
+const (
+	// maxSelves bounds the rows of a store of which it is kept whose they are.
+	maxSelves = 1 << 14
+	// selvesShare is the part of Options.CacheBytes that these may take over all open
+	// stores, in equal parts, and selfBytes about what one takes.
+	selvesShare = 32
+	selfBytes   = 48
+)
 
 // keptSelves are the self hashes of rows, which never change.
 type keptSelves struct {
+	room int64         // bytes, over all stores
+	open *atomic.Int64 // stores
+
 	mu sync.RWMutex
 	of map[uint64]plan.Hash
+}
+
+func (e *Engine) keptSelves() keptSelves {
+	return keptSelves{room: e.opts.CacheBytes / selvesShare, open: &e.open}
 }
 
 func (k *keptSelves) get(rid uint64) (self plan.Hash, ok bool) {
@@ -199,10 +212,18 @@ func (k *keptSelves) get(rid uint64) (self plan.Hash, ok bool) {
 
 // add forgets all others when there are too many: who asks is asked soon again.
 func (k *keptSelves) add(rid uint64, self plan.Hash) {
+	most := k.room / selfBytes / max(1, k.open.Load())
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.of == nil || len(k.of) >= maxSelves {
+	if k.of == nil || len(k.of) >= maxSelves || int64(len(k.of)) >= most {
 		k.of = map[uint64]plan.Hash{}
 	}
 	k.of[rid] = self
+}
+
+// bytes is about what it takes.
+func (k *keptSelves) bytes() int64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return int64(len(k.of)) * selfBytes
 }

@@ -56,7 +56,9 @@ type Options struct {
 	// that a client wrote goes there.
 	Log *slog.Logger
 	// CacheBytes is the size of what all open stores share: the block cache, the
-	// columns that are kept (a quarter) and the rows of keys that are (an eighth).
+	// columns that are kept (a quarter), the rows of keys that are (an eighth), the hashes
+	// of rows' resources (a thirty-second), and the memtables, which are taken off the
+	// block cache and may take half.
 	// 0 is DefaultCacheBytes. Without an open store there is none.
 	CacheBytes int64
 	// OpenFiles bounds the tables kept open over all stores; 0 is
@@ -150,6 +152,7 @@ type Engine struct {
 	cache  *pebble.Cache
 	files  *pebble.FileCache
 	stores map[store.ID]*Store
+	open   atomic.Int64 // how many; read without mu
 	closed bool
 }
 
@@ -251,6 +254,7 @@ func (e *Engine) Open(ctx context.Context, id store.ID, key seal.DataKey) (store
 		return nil, wrapDisk(op, err)
 	}
 	e.stores[id] = s
+	e.open.Store(int64(len(e.stores)))
 	return s, nil
 }
 
@@ -296,13 +300,14 @@ func (e *Engine) release(id store.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.stores, id)
+	e.open.Store(int64(len(e.stores)))
 	e.dropCaches()
 }
 
 // keepCaches makes the caches when there are none.
 func (e *Engine) keepCaches() {
 	if e.cache == nil {
-		e.cache = pebble.NewCache(e.opts.CacheBytes - e.kept.room - e.keptRows.room)
+		e.cache = pebble.NewCache(e.opts.CacheBytes - e.kept.room - e.keptRows.room - e.opts.CacheBytes/selvesShare)
 		e.files = pebble.NewFileCache(fileCacheShards, e.opts.OpenFiles)
 	}
 }

@@ -38,6 +38,12 @@ const (
 	flushPatience = time.Second
 )
 
+// MostOpen is how many stores may be open at once so that Options.CacheBytes has room
+// for the memtables of all, none of which has become larger than the first.
+func MostOpen(cacheBytes int64) int {
+	return int(cacheBytes / memtableShare / (memtablesEach * firstMemtable))
+}
+
 // memtables is the memory of the memtables of all open stores.
 type memtables struct {
 	room int64 // bytes

@@ -44,6 +44,7 @@ type Memory struct {
 	BlockCache   int64
 	Columns      int64 // kept (kept.go)
 	Rows         int64 // kept (keptrows.go)
+	Hashes       int64 // kept of rows' resources (kept.go)
 }
 
 // Memory gives the figures now.
@@ -61,6 +62,7 @@ func (e *Engine) Memory() Memory {
 	m.Stores = len(open)
 	for _, s := range open {
 		m.Memtables += int64(s.Stats().MemBytes)
+		m.Hashes += s.selves.bytes()
 	}
 	return m
 }

@@ -114,7 +114,7 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	}
 	s := &Store{
 		id: id, log: e.opts.Log.With("store", string(id)), hash: c.HashKey, shift: uint(bits.TrailingZeros(uint(c.BlockRows))),
-		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, mem: e.memtables.share(), kept: e.kept, keptRows: e.keptRows,
+		bodies: newBodies(key, e.opts.Dictionaries), tuning: e.tuning, mem: e.memtables.share(), selves: e.keptSelves(), kept: e.kept, keptRows: e.keptRows,
 		dir: dir, free: func() { e.release(id) }, constants: c,
 	}
 	floor := e.floorOf(id)
