@@ -49,6 +49,10 @@ type slot struct {
 // of the KMS.
 const openRetry = time.Second
 
+// closedAtOnce is how many stores a server that ends closes at the same time: each
+// waits for the disk to have its log in tables, two seconds at most.
+const closedAtOnce = 8
+
 // Lease is the use of an open data store; the holder releases it.
 type Lease struct {
 	Datastore *Datastore // as of the beginning of the lease; not to be changed
@@ -513,7 +517,14 @@ func (p *Plane) Close() {
 		ids = append(ids, id)
 	}
 	p.pool.mu.Unlock()
+	var closing sync.WaitGroup
+	turns := make(chan struct{}, closedAtOnce)
 	for _, id := range ids {
-		p.pool.discard(id)
+		turns <- struct{}{}
+		closing.Go(func() {
+			p.pool.discard(id)
+			<-turns
+		})
 	}
+	closing.Wait()
 }
