@@ -49,6 +49,9 @@ const (
 	leastLead = 10 * time.Millisecond
 	maxLead   = 2 * time.Second
 	leadTimes = 2
+	// tablesShare is how many times the bytes of a piece its tables take at most, which
+	// must fit above the floor.
+	tablesShare = 2
 )
 
 // unborn stands for the time of a piece in its pointers until it is dated.
@@ -101,7 +104,11 @@ func (q *sequencer) stir() {
 
 // take sets rows aside for a piece and begins to make it ready.
 func (q *sequencer) take(r *request) {
-	if err := q.admits(); err != nil {
+	err := q.admits()
+	if err == nil && !q.floor.fits(tablesShare*uint64(r.piece.bytes)) {
+		err = full("the disk has no room for a piece of an import")
+	}
+	if err != nil {
 		r.reply <- reply{err: err}
 		return
 	}

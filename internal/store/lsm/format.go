@@ -84,6 +84,26 @@ func (e *Engine) dir(id store.ID) storeDir {
 	return storeDir{fs: e.opts.FS, root: e.opts.Root, path: e.opts.FS.PathJoin(e.opts.Root, string(id))}
 }
 
+// hasManifest refuses a database whose marker is gone, which names the newest manifest:
+// Pebble would take it for a new one, and remove its tables.
+func (d storeDir) hasManifest() error {
+	names, err := d.fs.List(d.join(databaseName))
+	if err != nil {
+		return err
+	}
+	database := false
+	for _, name := range names {
+		if strings.HasPrefix(name, "marker.manifest.") {
+			return nil
+		}
+		database = database || strings.HasPrefix(name, "MANIFEST-") || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".log")
+	}
+	if database {
+		return corrupt("the file that names the newest manifest is lost")
+	}
+	return nil
+}
+
 func (d storeDir) join(name string) string { return d.fs.PathJoin(d.path, name) }
 
 func (d storeDir) exists() (bool, error) { return fileExists(d.fs, d.path) }

@@ -77,7 +77,7 @@ func (w *settler) stop() {
 func (w *settler) run(ctx context.Context) {
 	defer close(w.done)
 	for w.quiet(ctx) {
-		if err := w.settle(ctx); err != nil && ctx.Err() == nil && !interrupted(err) && !isFull(err) && !fault.Is(err, fault.Full) {
+		if err := w.settle(ctx); err != nil && ctx.Err() == nil && !interrupted(err) && !fault.Is(err, fault.Full) {
 			w.store.log.Warn("tables were not put in order", "error", err)
 		}
 	}
@@ -112,6 +112,10 @@ func (w *settler) quiet(ctx context.Context) bool {
 func (w *settler) settle(ctx context.Context) error {
 	ctx, stop := w.store.whilePossible(ctx)
 	defer stop()
+	return interruption(ctx, "lsm.settle", w.putInOrder(ctx))
+}
+
+func (w *settler) putInOrder(ctx context.Context) error {
 	if err := w.store.rest(ctx, w.store.tuning.restFrom); err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ const holdFor = time.Second
 // the disk is full.
 const restFor = 5 * time.Second
 
+// againFor is how long after that rest another failure is no news.
+const againFor = time.Minute
+
 // share divides compactions between the open stores of an engine: so many at once
 // over all, and whoever waits gets the next one in turn, so that the load of one
 // store does not keep others from putting their files in order. Each open store
@@ -137,11 +140,14 @@ func (m *member) ready(now time.Time) bool {
 // rests reports whether one of its compactions failed right before.
 func (m *member) rests(now time.Time) bool { return now.Before(m.resting) }
 
-// rest lets it rest, as one failed.
-func (m *member) rest() {
+// rest lets it rest, as one failed; again: as others did right before.
+func (m *member) rest() (again bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.resting = time.Now().Add(restFor)
+	now := time.Now()
+	again = now.Sub(m.resting) < againFor
+	m.resting = now.Add(restFor)
+	return again
 }
 
 // holds reports whether its compactions are held back: Pebble allows more than one

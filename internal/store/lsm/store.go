@@ -161,6 +161,9 @@ func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) 
 		return errors.Join(err, s.lock.Close())
 	}
 	o.Lock = s.lock
+	if err := dir.hasManifest(); err != nil {
+		return errors.Join(err, s.lock.Close())
+	}
 	if s.db, err = pebble.Open(dir.join(databaseName), o); err != nil {
 		return errors.Join(err, s.lock.Close())
 	}
@@ -172,11 +175,11 @@ func (s *Store) openDatabase(dir storeDir, o *pebble.Options, tables *ingester) 
 // failedBehind is told of a flush or compaction that failed. Pebble begins it again at
 // once, so compactions are given a rest; a flush that finds no space waits (disk).
 func (s *Store) failedBehind(err error) {
-	s.compactions.rest()
+	again := s.compactions.rest()
 	if isFull(err) {
 		s.disk.tighten()
 	}
-	if !s.closing.Load() { // else a flush may fail again and again until it is closed
+	if !again && !s.closing.Load() {
 		s.log.Error("a flush or compaction failed", "error", err.Error()) // it would be told with its stack
 	}
 }
