@@ -259,3 +259,36 @@ func compareDamaged(t *testing.T, s store.Store, truth truths) (wrong []string, 
 	}
 	return wrong, refused
 }
+
+// A database whose marker is lost is refused and left as it is, however much else is there.
+func TestLostMarker(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	opts := lsm.Options{Root: root, Log: discard}
+	e := engine(t, opts)
+	s := made(t, e)
+	commit(t, s, put(patient("a"), "{}"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	markers, err := filepath.Glob(filepath.Join(root, "s", "db", "marker.manifest.*"))
+	if err != nil || len(markers) != 1 {
+		t.Fatalf("%v, %v", markers, err)
+	}
+	if err := os.Remove(markers[0]); err != nil {
+		t.Fatal(err)
+	}
+	before := filesOf(t, filepath.Join(root, "s"))
+	if _, err := e.Open(t.Context(), "s", testKey(t)); err == nil || !strings.Contains(err.Error(), "manifest") {
+		t.Errorf("opened as if it was empty: %v", err)
+	}
+	if after := filesOf(t, filepath.Join(root, "s")); !slices.Equal(before, after) {
+		t.Errorf("files were %v and are %v", before, after)
+	}
+	if err := os.WriteFile(markers[0], nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, opened(t, e), nil); n != 1 {
+		t.Errorf("%d resources, want 1", n)
+	}
+}
