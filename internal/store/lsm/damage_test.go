@@ -260,6 +260,50 @@ func compareDamaged(t *testing.T, s store.Store, truth truths) (wrong []string, 
 	return wrong, refused
 }
 
+// A manifest that was cut short anywhere is refused, or had nothing to tell behind the
+// cut; the tables that it does not name any more stay where they are.
+func TestCutManifest(t *testing.T) {
+	t.Parallel()
+	closed := t.TempDir()
+	truth := undamaged(t, closed, t.TempDir())
+	manifests, err := filepath.Glob(filepath.Join(closed, "s", "db", "MANIFEST-*"))
+	if err != nil || len(manifests) != 1 {
+		t.Fatalf("%v, %v", manifests, err)
+	}
+	raw, err := os.ReadFile(manifests[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := filepath.Glob(filepath.Join(closed, "s", "db", "*.sst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	const cuts = 25
+	for i := range cuts {
+		root := t.TempDir()
+		if err := os.CopyFS(root, os.DirFS(closed)); err != nil {
+			t.Fatal(err)
+		}
+		cut := len(raw) * i / cuts
+		if err := os.WriteFile(filepath.Join(root, "s", "db", filepath.Base(manifests[0])), raw[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if examineDamaged(t, fmt.Sprintf("a manifest of %d bytes instead of %d", cut, len(raw)), root, truth) != "not opened" {
+			continue
+		}
+		refused++
+		for _, table := range tables {
+			if _, err := os.Stat(filepath.Join(root, "s", "db", filepath.Base(table))); err != nil {
+				t.Errorf("a manifest of %d bytes: %v", cut, err)
+			}
+		}
+	}
+	if refused < cuts/2 {
+		t.Errorf("%d of %d were refused", refused, cuts)
+	}
+}
+
 // A database whose marker is lost is refused and left as it is, however much else is there.
 func TestLostMarker(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,13 +36,14 @@ type disk struct {
 	reserve uint64 // bytes
 	log     *slog.Logger
 
-	opened  atomic.Bool   // Pebble is there
+	opened  atomic.Bool   // Pebble is there, and what it has is all
 	serving atomic.Bool   // writes wait for space
 	leave   chan struct{} // closed by hurry: no more
 	hurried sync.Once
 	gone    atomic.Bool // lost
 
 	mu      sync.Mutex
+	removed []string      // before it was opened
 	waiting int           // writes that wait for space
 	patient *time.Timer   // ends stall's patience, while there are such
 	stall   chan struct{} // closed when some waited for stallAfter
@@ -67,9 +69,19 @@ func newDisk(fs vfs.FS, dir string, reserve uint64, log *slog.Logger) *disk {
 	return &disk{FS: fs, dir: dir, reserve: reserve, log: log, leave: make(chan struct{}), stall: make(chan struct{}), tight: make(chan struct{})}
 }
 
-// serve has writes wait for space from now on.
+// serve has writes wait for space from now on, and removes what was not needed any more
+// when the store was opened.
 func (d *disk) serve() {
+	d.mu.Lock()
 	d.opened.Store(true)
+	removed := d.removed
+	d.removed = nil
+	d.mu.Unlock()
+	for _, name := range removed {
+		if err := d.FS.Remove(name); err != nil && !isNotExist(err) {
+			d.log.Warn("a file was not removed", "error", err)
+		}
+	}
 	d.serving.Store(true)
 }
 
@@ -183,6 +195,7 @@ func (d *disk) vital(name string) bool {
 func (d *disk) Create(name string, category vfs.DiskWriteCategory) (f vfs.File, err error) {
 	try := func() (err error) {
 		if err = d.lost(); err == nil {
+			d.made(name)
 			f, err = d.FS.Create(name, category)
 		}
 		return err
@@ -223,9 +236,31 @@ func (d *disk) Link(oldname, newname string) error {
 	})
 }
 
-// Remove implements vfs.FS.
+// Remove implements vfs.FS. Before the store is opened nothing is removed: Pebble may
+// have taken a part of it for the whole (last.go).
 func (d *disk) Remove(name string) error {
+	if d.keeps(name) {
+		return nil
+	}
 	return d.unlessLost(func() error { return d.FS.Remove(name) })
+}
+
+// keeps reports whether a file is kept until the store is opened.
+func (d *disk) keeps(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.opened.Load() || d.PathDir(name) != d.dir {
+		return false
+	}
+	d.removed = append(d.removed, name)
+	return true
+}
+
+// made says that a file that was removed is there again.
+func (d *disk) made(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.removed = slices.DeleteFunc(d.removed, func(known string) bool { return known == name })
 }
 
 // RemoveAll implements vfs.FS.

@@ -52,6 +52,8 @@ type Store struct {
 	constants constants  // guarded by backups
 	resealing sync.Mutex // held while files are sealed anew
 
+	shortened atomic.Bool // something was taken from its end since it was opened
+
 	closing atomic.Bool  // calls under way give up
 	gate    sync.RWMutex // held for reading by calls under way, for writing by Close
 	closed  bool         // guarded by gate
@@ -139,6 +141,9 @@ func (e *Engine) openStore(id store.ID, dir storeDir, key seal.DataKey, c consta
 	newest, err := s.readState()
 	if s.disk.lost() != nil { // what err tells of may not be written
 		return nil, errors.Join(full(noRoomToOpen), s.closeDatabase())
+	}
+	if err == nil {
+		err = dir.reaches(newest)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.closeDatabase())
@@ -420,11 +425,15 @@ func (s *Store) Close() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	s.closed = true
+	newest := s.published.now.state
 	s.published.closeAll()
 	s.kept.forget(s)
 	s.keptRows.forget(s)
 	s.restClosing()
 	err := s.closeDatabase()
+	if err == nil {
+		s.keepLast(newest)
+	}
 	s.free()
 	return fault.Wrap(fault.Internal, "lsm.Close", err)
 }

@@ -30,6 +30,9 @@ func (s *Store) Truncate(ctx context.Context, after time.Time) error {
 	}
 	defer leave()
 	first, err := s.firstAfter(after.UnixMilli())
+	if err == nil {
+		err = s.forgetLast()
+	}
 	for more := true; err == nil && more; {
 		if err = ended(ctx, op); err == nil {
 			more, err = s.cut(ctx, first)
