@@ -15,7 +15,7 @@ import (
 // server to do it, while it serves.
 type checkCommand struct {
 	stopped
-	IDs     []string `arg:"" optional:"" help:"Data store ids; none: all, and the server's own records (system)."`
+	IDs     []string `arg:"" optional:"" name:"id" help:"Data store ids; none: all, and the server's own records (system)."`
 	Repair  bool     `help:"Write again what can be derived (whatever finds resources) where it is damaged."`
 	Running bool     `help:"Ask the running server at --endpoint, instead of opening the folder."`
 
@@ -48,6 +48,11 @@ func (c *checkCommand) Run(ctx context.Context) error {
 		return err
 	}
 	if c.Output == "json" {
+		for i := range results {
+			if results[i].Problems == nil {
+				results[i].Problems = []store.Problem{}
+			}
+		}
 		err = printJSON(results)
 	} else {
 		c.print(results)

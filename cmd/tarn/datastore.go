@@ -22,7 +22,7 @@ type datastoreCommand struct {
 	Create   datastoreCreate   `cmd:"" help:"Create a data store, and wait for it unless told otherwise."`
 	List     datastoreList     `cmd:"" help:"List data stores."`
 	Describe datastoreDescribe `cmd:"" help:"Describe a data store."`
-	Update   datastoreUpdate   `cmd:"" help:"Change a data store's name or identity provider."`
+	Update   datastoreUpdate   `cmd:"" help:"Change a data store's name, identity provider or backup."`
 	Delete   datastoreDelete   `cmd:"" help:"Delete a data store with everything in it."`
 	Wait     datastoreWait     `cmd:"" help:"Wait until a data store is ACTIVE, or DELETED."`
 	Settings datastoreSettings `cmd:"" help:"Show how a data store bounds and treats FHIR requests, or change it."`
@@ -80,6 +80,7 @@ type datastoreCreate struct {
 	KmsKey   string            `help:"KMS key that wraps the store's data key (id, ARN or alias); else the server's own."`
 	Identity string            `help:"JSON file with IdentityProviderConfiguration." type:"existingfile"`
 	Tag      map[string]string `help:"Tags." placeholder:"KEY=VALUE"`
+	Backup   *int              `name:"backup-days" help:"Back it up continuously, to be restored to any moment of so many days (1 to 30)." placeholder:"DAYS"`
 	Token    string            `help:"ClientToken: the same token makes no second store."`
 	NoWait   bool              `help:"Return at once, while the store is CREATING."`
 }
@@ -105,7 +106,19 @@ func (c *datastoreCreate) request() (map[string]any, error) {
 	if tags != nil {
 		in["Tags"] = tags
 	}
+	withBackup(in, c.Backup)
 	return in, withIdentity(in, c.Identity)
+}
+
+// withBackup asks for continuous backup of so many days; 0 turns it off.
+func withBackup(in map[string]any, days *int) {
+	switch {
+	case days == nil:
+	case *days == 0:
+		in["BackupConfiguration"] = map[string]any{"Status": "DISABLED"}
+	default:
+		in["BackupConfiguration"] = map[string]any{"Status": "ENABLED", "BackupType": "CONTINUOUS", "RetentionPeriodInDays": *days}
+	}
 }
 
 func withIdentity(in map[string]any, file string) error {
@@ -206,6 +219,7 @@ type datastoreUpdate struct {
 	ID       string `arg:"" help:"Data store id."`
 	Name     string `help:"The new name."`
 	Identity string `help:"JSON file with the new IdentityProviderConfiguration, which replaces the old one whole." type:"existingfile"`
+	Backup   *int   `name:"backup-days" help:"Back it up continuously, to be restored to any moment of so many days (1 to 30); 0 turns that off and removes the backups." placeholder:"DAYS"`
 }
 
 // Run changes one store.
@@ -214,11 +228,12 @@ func (c *datastoreUpdate) Run(ctx context.Context) error {
 	if c.Name != "" {
 		in["DatastoreName"] = c.Name
 	}
+	withBackup(in, c.Backup)
 	if err := withIdentity(in, c.Identity); err != nil {
 		return err
 	}
 	if len(in) == 1 {
-		return errors.New("nothing to change: give --name or --identity")
+		return errors.New("nothing to change: give --name, --identity or --backup-days")
 	}
 	var answer struct{ DatastoreProperties json.RawMessage }
 	if err := c.call(ctx, "UpdateFHIRDatastore", in, &answer); err != nil {

@@ -28,11 +28,11 @@ func (c *backupCommand) Run(ctx context.Context) error {
 
 type restoreCommand struct {
 	connection
-	Source string    `arg:"" help:"Id of the data store whose backup it is; it may be deleted."`
-	Name   string    `arg:"" optional:"" help:"A name for the new data store."`
-	At     time.Time `help:"The moment to restore (RFC 3339); else the latest."`
-	KmsKey string    `help:"KMS key that wraps the new store's data key; else the server's own."`
-	NoWait bool      `help:"Return at once, while the store is CREATING."`
+	Source string `arg:"" help:"Id of the data store whose backup it is; it may be deleted."`
+	Name   string `arg:"" optional:"" help:"A name for the new data store."`
+	At     string `help:"The moment to restore, as 2026-11-20T12:00:00Z (RFC 3339); else the latest." placeholder:"TIME"`
+	KmsKey string `help:"KMS key that wraps the new store's data key; else the server's own."`
+	NoWait bool   `help:"Return at once, while the store is CREATING."`
 }
 
 // Run makes a new store of a backup.
@@ -45,8 +45,12 @@ func (c *restoreCommand) Run(ctx context.Context) error {
 	delete(in, "DatastoreTypeVersion")
 	in["SourceDatastoreId"] = c.Source
 	point := map[string]any{}
-	if !c.At.IsZero() {
-		point["RestorePointTime"] = float64(c.At.UnixMilli()) / 1000
+	if c.At != "" {
+		at, err := time.Parse(time.RFC3339, c.At)
+		if err != nil {
+			return fmt.Errorf("--at %s: not a moment of the form 2026-11-20T12:00:00Z", c.At)
+		}
+		point["RestorePointTime"] = float64(at.UnixMilli()) / 1000
 	}
 	in["RestoreConfiguration"] = map[string]any{"ContinuousBackupRestoreConfiguration": point}
 	var made struct{ DatastoreId string }

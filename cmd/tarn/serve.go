@@ -175,11 +175,20 @@ func (c *serveCommand) logger(out io.Writer) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, err
 	}
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: plainErrors}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(out, options)), nil
 	}
 	return slog.New(slog.NewTextHandler(out, options)), nil
+}
+
+// plainErrors has errors tell what they say, and not where in the program they were
+// made: those of the storage engine bring their stack along.
+func plainErrors(_ []string, a slog.Attr) slog.Attr {
+	if err, ok := a.Value.Any().(error); ok {
+		a.Value = slog.StringValue(err.Error())
+	}
+	return a
 }
 
 func (c *serveCommand) keyFile() string {

@@ -52,7 +52,7 @@ func (s *stopped) open(ctx context.Context) (_ *house, err error) {
 		}
 	}()
 	c := &serveCommand{DataDir: s.DataDir, KeyFile: s.KeyFile, AWSKMS: s.AWSKMS, Region: s.Region, Account: s.Account}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError, ReplaceAttr: plainErrors}))
 	local, keyring, err := c.keyring(ctx, log)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (s *stopped) open(ctx context.Context) (_ *house, err error) {
 	h.shut.add(h.engine.Close)
 	system, _, err := openSystem(ctx, c, h.engine, local)
 	if fault.Is(err, fault.Conflict) {
-		return nil, fmt.Errorf("a server is running on %s: stop it first: %w", s.DataDir, err)
+		return nil, fmt.Errorf("a server is running on %s: stop it first", s.DataDir)
 	}
 	if err != nil {
 		return nil, err

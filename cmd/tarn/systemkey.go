@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -43,6 +44,9 @@ func (k systemKeys) next() string    { return k.present() + ".next" }
 func (k systemKeys) open(ctx context.Context, engine store.Engine) (seal.DataKey, error) {
 	key, err := k.read(ctx, k.present())
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := k.first(); err != nil {
+			return key, err
+		}
 		key, err = k.make(ctx, k.present())
 	}
 	if err == nil {
@@ -52,6 +56,9 @@ func (k systemKeys) open(ctx context.Context, engine store.Engine) (seal.DataKey
 		return key, err
 	}
 	next, missing := k.read(ctx, k.next())
+	if errors.Is(missing, fs.ErrNotExist) {
+		return key, fmt.Errorf("%s is not the key of the server's own records: %w", k.present(), err)
+	}
 	if missing != nil {
 		return key, errors.Join(err, missing)
 	}
@@ -59,6 +66,19 @@ func (k systemKeys) open(ctx context.Context, engine store.Engine) (seal.DataKey
 		return next, err
 	}
 	return next, k.arrive()
+}
+
+// first refuses to make a key where there are records, which it could not open.
+func (k systemKeys) first() error {
+	records := filepath.Join(k.folder, "stores", string(systemStore))
+	_, err := os.Stat(records)
+	if err == nil {
+		return fmt.Errorf("%s is missing, which opens %s: put it back", k.present(), records)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // exchange gives the open system store another data key, and seals its files anew.
@@ -143,8 +163,10 @@ func readWrapped(path string) (wrapped seal.Wrapped, err error) {
 	if err != nil {
 		return wrapped, err
 	}
-	err = json.Unmarshal(raw, &wrapped)
-	return wrapped, err
+	if err := json.Unmarshal(raw, &wrapped); err != nil {
+		return wrapped, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return wrapped, nil
 }
 
 func writeWrapped(path string, wrapped seal.Wrapped) error {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,37 @@ func (f systemFolder) with(do func(key seal.DataKey, system store.Store)) {
 	do(key, system)
 	if err := errors.Join(system.Close(), engine.Close()); err != nil {
 		f.t.Error(err)
+	}
+}
+
+// Records without their key are refused, and no other key is made in its place.
+func TestMissingSystemKey(t *testing.T) {
+	f := newSystemFolder(t)
+	f.with(func(seal.DataKey, store.Store) {})
+	key := f.keys.present()
+	raw, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := lsm.New(lsm.Options{Root: filepath.Join(f.keys.folder, "stores")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.keys.open(t.Context(), engine); err == nil || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("without the key: %v", err)
+	}
+	if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a key was made: %v", err)
+	}
+	if err := os.WriteFile(key, raw[:len(raw)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.keys.open(t.Context(), engine); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("with half of the key: %v", err)
 	}
 }
 

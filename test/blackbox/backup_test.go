@@ -142,7 +142,8 @@ func TestBackupToS3(t *testing.T) {
 		return s
 	}
 	s := begin()
-	d := s.store(map[string]any{"BackupConfiguration": map[string]any{"Status": "ENABLED"}})
+	d := s.store(nil)
+	s.program(tarn(t), "datastore", "update", d.id, "--backup-days", "3", "--endpoint", s.url(), "--data", s.Data)
 	d.fhir("PUT", "/Patient/p", `{"resourceType":"Patient","id":"p","name":[{"family":"Backupsson"}]}`).want(201)
 	s.program(tarn(t), "backup", d.id, "--endpoint", s.url(), "--data", s.Data)
 	first := len(storage.names("safe", "of/tarn/"+d.id+"/files/"))
@@ -158,7 +159,7 @@ func TestBackupToS3(t *testing.T) {
 	if saved.total("Patient?family=backupsson") != 1 {
 		t.Error("the index was not restored")
 	}
-	s.must(s.Control(t.Context(), "UpdateFHIRDatastore", map[string]any{"DatastoreId": d.id, "BackupConfiguration": map[string]any{"Status": "DISABLED"}}, &struct{}{}))
+	s.program(tarn(t), "datastore", "update", d.id, "--backup-days", "0", "--endpoint", s.url(), "--data", s.Data)
 	if left := storage.names("safe", "of/tarn/"); len(left) > 0 {
 		t.Errorf("backup is off, and these are left: %v", left)
 	}

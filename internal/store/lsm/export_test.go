@@ -24,6 +24,16 @@ func (e *Engine) SettleSoon() { e.tuning.settleAfter = time.Millisecond }
 // SettleFrom leaves what takes fewer bytes as it is.
 func (e *Engine) SettleFrom(bytes uint64) { e.tuning.settleFrom = bytes }
 
+// SealAll makes sheets of all facts that are loose.
+func (s *Store) SealAll(ctx context.Context) error { return s.sealFacts(ctx) }
+
+// SettlePauses is SettleTables, and counts the pauses for others instead of waiting.
+func (s *Store) SettlePauses(ctx context.Context) (paused int, err error) {
+	w := settler{store: s, pause: func(context.Context, time.Duration) { paused++ }}
+	err = w.settle(ctx)
+	return paused, err
+}
+
 // SettleTables puts tables in order, as is done when nothing is written.
 func (s *Store) SettleTables(ctx context.Context) error { return s.settler.settle(ctx) }
 

@@ -134,6 +134,7 @@ func (q *sequencer) submit(ctx context.Context, r *request) ([]store.Outcome, er
 	}
 	r.ctx, r.reply = ctx, make(chan reply, 1)
 	if !r.imports {
+		q.store.use()
 		q.other.Store(time.Now().UnixMilli()) // paces, and dates nothing: the clock is left alone
 	}
 	line := q.queue

@@ -19,7 +19,9 @@ import (
 //	pointers, index what lies above the bottom goes down when it is a good part of
 //	                what is there, and must not be looked into by each search any more
 //
-// Each byte is written so once or twice in its life, and not while somebody waits.
+// Each byte is written so once or twice in its life, in pieces that take some tenths
+// of a second of one processor; when the store was read or written to meanwhile, it
+// rests as long after each.
 // A store at rest has no timer: the goroutine sleeps until something is written.
 type settler struct {
 	store *Store
@@ -27,6 +29,8 @@ type settler struct {
 	wake  chan struct{} // holds one
 	end   context.CancelFunc
 	done  chan struct{} // closed when run has ended
+	// pause waits for a time, or until ctx ends; tests look at it.
+	pause func(ctx context.Context, wait time.Duration)
 }
 
 // settleLatest is how long tables wait to be put in order while the store is
@@ -50,7 +54,7 @@ const (
 
 func newSettler(s *Store) *settler {
 	ctx, end := context.WithCancel(context.Background())
-	w := &settler{store: s, wake: make(chan struct{}, 1), end: end, done: make(chan struct{})}
+	w := &settler{store: s, wake: make(chan struct{}, 1), end: end, done: make(chan struct{}), pause: pause}
 	go w.run(ctx)
 	return w
 }
@@ -125,12 +129,26 @@ func (w *settler) putInOrder(ctx context.Context) error {
 			return err
 		}
 		for _, run := range runs {
+			w.store.used.Store(false)
+			began := time.Now()
 			if err := w.join(ctx, run); err != nil {
 				return err
+			}
+			if w.store.used.Load() { // half a processor is enough beside others
+				w.pause(ctx, time.Since(began))
 			}
 		}
 	}
 	return w.lower(ctx)
+}
+
+func pause(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // tableRun is where a run of tables begins and ends.

@@ -1,10 +1,12 @@
 package lsm_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"reflect"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,11 +28,11 @@ func scattered(t *testing.T, e *lsm.Engine) *lsm.Store {
 			t.Fatal(err)
 		}
 	}
-	for s.Loose() >= 7 { // rows a sheet (TakeEveryWay): what the sealer still does would be taken for settling
-		if t.Context().Err() != nil {
-			t.Fatal("facts stay loose")
-		}
-		runtime.Gosched()
+	if err := s.SealAll(t.Context()); err != nil { // or what the sealer still does would be taken for settling
+		t.Fatal(err)
+	}
+	if _, err := s.Tables(); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
@@ -101,6 +103,33 @@ func TestLittleIsNotSettled(t *testing.T) {
 	}
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("tables were %v and are %v", before, after)
+	}
+}
+
+// Beside readers, tables are put in order with pauses; alone, without.
+func TestSettlingPauses(t *testing.T) {
+	t.Parallel()
+	for _, read := range []bool{false, true} {
+		e := engine(t, memory(vfs.NewMem()))
+		e.TakeEveryWay()
+		s := scattered(t, e)
+		ctx, stop := context.WithCancel(t.Context())
+		var reader sync.WaitGroup
+		if read {
+			reading := make(chan struct{})
+			reader.Go(func() {
+				for once := sync.OnceFunc(func() { close(reading) }); ctx.Err() == nil; once() {
+					count(t, s, nil)
+				}
+			})
+			<-reading
+		}
+		paused, err := s.SettlePauses(t.Context())
+		stop()
+		reader.Wait()
+		if err != nil || paused > 0 != read {
+			t.Errorf("read %v: %d pauses, %v", read, paused, err)
+		}
 	}
 }
 

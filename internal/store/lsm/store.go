@@ -52,6 +52,7 @@ type Store struct {
 	constants constants  // guarded by backups
 	resealing sync.Mutex // held while files are sealed anew
 
+	used      atomic.Bool // it was read or written to since the settler looked
 	shortened atomic.Bool // something was taken from its end since it was opened
 
 	closing atomic.Bool  // calls under way give up
@@ -387,6 +388,14 @@ func (s *Store) readState() (newest state, err error) {
 	}
 	newest.edits = newest.rid - newest.loose // so that the sealer looks at what is loose
 	return newest, err
+}
+
+// use notes that the store is read or written to. Mostly it was noted already, and
+// readers share the line.
+func (s *Store) use() {
+	if !s.used.Load() {
+		s.used.Store(true)
+	}
 }
 
 // HashKey implements store.Store.

@@ -42,6 +42,7 @@ func (s *Store) View(ctx context.Context, at store.Moment) (store.View, error) {
 		return nil, err
 	}
 	defer leave()
+	s.use()
 	snap := s.published.take()
 	v := &View{snapshot: snap, moment: at, reader: reader{store: s, r: snap.Snapshot, w: snap.rid, live: true, loose: snap.loose, keeps: true, edits: snap.edits, buried: snap.buried}}
 	if at == "" {
