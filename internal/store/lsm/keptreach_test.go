@@ -1,11 +1,14 @@
 package lsm_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -254,4 +257,85 @@ func TestKeptReachForgetsWhatIsPurged(t *testing.T) {
 		}
 		reachedIn(t, before, "a")
 	}
+}
+
+// Many searches at once, beside commits, each see what a Has reaches in their own view.
+func TestKeptReachBesideCommits(t *testing.T) {
+	e := engine(t, memory(vfs.NewMem()))
+	e.TakeEveryWay()
+	s := made(t, e)
+	for i := range 50 {
+		commit(t, s, put(patient(fmt.Sprint(i)), "{}", name("patient")))
+	}
+	var readers, writers sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					if err := sameReach(t.Context(), s); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	writers.Go(func() {
+		r, ids := rand.New(rand.NewPCG(7, 8)), []string(nil)
+		for i := range 300 {
+			to := fmt.Sprint(r.IntN(100))
+			self := s.HashKey().Self(patient(to))
+			id := fmt.Sprint(i, "-", to)
+			op := put(plan.Key{Type: 2, ID: id}, "{}", name("a"), plan.Entry{Param: 11, Value: self[:]})
+			switch n := r.IntN(12); {
+			case n == 0:
+				op = put(patient(to), "{}", name("patient"))
+			case n < 3 && len(ids) > 0:
+				op = store.Op{Kind: store.Delete, Key: plan.Key{Type: 2, ID: ids[r.IntN(len(ids))]}}
+			default:
+				ids = append(ids, id)
+			}
+			if _, err := s.Commit(t.Context(), []store.Op{op}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	writers.Wait()
+	close(done)
+	readers.Wait()
+}
+
+// sameReach holds the patients that a Has finds in a view against those that the
+// sources' ids name there.
+func sameReach(ctx context.Context, s *lsm.Store) error {
+	view, err := s.View(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	ids := func(t plan.Type, where plan.Node) (all []string) {
+		page, failed := view.Search(ctx, &plan.Plan{Arms: []plan.Arm{{Type: t, Where: where}}, Limit: 1000})
+		err = errors.Join(err, failed)
+		for _, r := range page.Records {
+			all = append(all, r.Key.ID)
+		}
+		slices.Sort(all)
+		return all
+	}
+	there, got := ids(1, nil), ids(1, has("a"))
+	var want []string
+	for _, id := range ids(2, plan.Term{Param: 7, Value: []byte("a")}) {
+		if _, to, _ := strings.Cut(id, "-"); slices.Contains(there, to) {
+			want = append(want, to)
+		}
+	}
+	slices.Sort(want)
+	if want = slices.Compact(want); err == nil && !slices.Equal(got, want) {
+		return fmt.Errorf("reached %v, want %v", got, want)
+	}
+	return err
 }
