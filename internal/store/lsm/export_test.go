@@ -151,6 +151,10 @@ func (s *Store) KeepsRows(param plan.Param, value []byte) bool {
 	return e != nil && e.Value.(*keptLeaf).rows != nil
 }
 
+// SelfShare has stores that are opened from now on compare so many rows with the hash
+// of one target, instead of following it.
+func (e *Engine) SelfShare(n int64) { e.tuning.selfShare = n }
+
 // KeepsReach gives which rows what is kept of a Has stands for, or 0: those before one.
 func (s *Store) KeepsReach(t plan.Type, n plan.Has) (w uint64) {
 	snap := s.published.take()

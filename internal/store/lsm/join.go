@@ -273,7 +273,10 @@ func (q *query) compileHas(n plan.Has, t plan.Type, versions bool) (cond, error)
 		if err != nil {
 			return nil, err
 		}
-		if !kept.wanted && 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
+		if rows, err := q.reachedOf(t, targets, &kept); rows != nil || err != nil {
+			return rows, err
+		}
+		if 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
 			j.gathered, j.rows = true, &byRow{q, func(rid uint64) (bool, error) {
 				self, deleted, err := q.self(rid)
 				_, met := targets[self]

@@ -178,12 +178,20 @@ func (p *pointed) reindex(t *testing.T, key plan.Key) (rewritten bool) {
 }
 
 // What a Has reaches is that of the moment that is read, whatever was created, changed,
-// loaded, deleted, indexed anew and purged since it was kept.
+// loaded, deleted, indexed anew and purged since it was kept, by whichever way it was
+// found.
 func TestKeptReachOfEachMoment(t *testing.T) {
+	for way, share := range map[string]int64{"followed": 1, "compared": 100} {
+		t.Run(way, func(t *testing.T) { reachOfEachMoment(t, share) })
+	}
+}
+
+func reachOfEachMoment(t *testing.T, share int64) {
 	opts := memory(vfs.NewMem())
 	opts.BlockRows = 64
 	e := engine(t, opts)
 	e.TakeEveryWay()
+	e.SelfShare(share)
 	p := &pointed{pointing{map[string]bool{}, map[string]pointer{}}, made(t, e), rand.New(rand.NewPCG(11, 12))}
 	for i := range pointedPatients / 2 {
 		commit(t, p, put(patient(fmt.Sprint(2*i)), "{}", name("patient")))
