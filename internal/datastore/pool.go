@@ -22,6 +22,8 @@ type pool struct {
 	slots  map[string]*slot
 	faults map[string]error // why the engine did not open a store last time, by id
 	closed bool
+
+	closing sync.WaitGroup // of stores that take too much memory
 }
 
 // slot is one data store's place in the pool. Opening and closing happen under
@@ -160,6 +162,16 @@ func (p *pool) giveBack(s *slot) {
 	defer p.mu.Unlock()
 	s.users--
 	s.lastUsed = p.plane.Clock()
+	if crowding(s) && !p.closed {
+		p.closing.Go(func() { p.closeIf(s, func() bool { return crowding(s) }) })
+	}
+}
+
+// crowding reports whether a store that nobody uses is to be closed for the memory that
+// it takes; pool.mu is held.
+func crowding(s *slot) bool {
+	crowder, ok := s.store.(store.Crowder)
+	return ok && s.users == 0 && crowder.Crowds()
 }
 
 // take waits for a slot's turn, making the slot if need be.
@@ -444,8 +456,8 @@ func (p *pool) shut(s *slot, really func() bool) {
 }
 
 // makeRoom closes the store that was unused longest while MaxOpen or more are
-// open or about to be. When all are in use the bound gives way: a request is
-// worth more than the memory.
+// open or about to be, and those that crowd others. When all are in use the bound
+// gives way: a request is worth more than the memory.
 func (p *pool) makeRoom() {
 	for {
 		s, used := p.surplus()
@@ -459,8 +471,8 @@ func (p *pool) makeRoom() {
 	}
 }
 
-// surplus is the store to close when too many are open, and when it was used
-// last; nil when there is none.
+// surplus is the store to close when too many are open or one crowds others, and when
+// it was used last; nil when there is none.
 func (p *pool) surplus() (*slot, time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -469,6 +481,9 @@ func (p *pool) surplus() (*slot, time.Time) {
 	for _, s := range p.slots {
 		if s.opening || s.store != nil {
 			count++
+		}
+		if crowding(s) {
+			return s, s.lastUsed
 		}
 		if s.store != nil && s.users == 0 && (oldest == nil || s.lastUsed.Before(oldest.lastUsed)) {
 			oldest = s
@@ -517,6 +532,7 @@ func (p *Plane) Close() {
 		ids = append(ids, id)
 	}
 	p.pool.mu.Unlock()
+	p.pool.closing.Wait()
 	var closing sync.WaitGroup
 	turns := make(chan struct{}, closedAtOnce)
 	for _, id := range ids {

@@ -1,13 +1,16 @@
 package datastore_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/datastore"
 	"github.com/tarn-fhir/tarn/internal/fault"
+	"github.com/tarn-fhir/tarn/internal/seal"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 	"github.com/tarn-fhir/tarn/internal/store"
 )
@@ -117,6 +120,65 @@ func TestLeaseShowsTheRecord(t *testing.T) {
 	if lease.Datastore.Name != name {
 		t.Errorf("name %q, want %q", lease.Datastore.Name, name)
 	}
+}
+
+// crowded is an engine whose stores crowd each other when they are told to.
+type crowded struct {
+	store.Engine
+	crowding atomic.Bool
+}
+
+type crowder struct {
+	store.Store
+	of *crowded
+}
+
+func (c *crowded) Open(ctx context.Context, id store.ID, key seal.DataKey) (store.Store, error) {
+	opened, err := c.Engine.Open(ctx, id, key)
+	if err != nil {
+		return nil, err
+	}
+	return crowder{opened, c}, nil
+}
+
+func (c crowder) Crowds() bool { return c.of.crowding.Load() }
+
+// Stores that take too much memory are closed when nobody uses them any more, and when
+// another one is opened.
+func TestCrowdingStoresClose(t *testing.T) {
+	w := newWorld(t)
+	engine := &crowded{Engine: w.Engine}
+	w.Engine = engine
+	w.Begin()
+	var leases []*datastore.Lease
+	for range 3 {
+		lease, err := w.Plane.Open(t.Context(), w.Create(datastore.CreateRequest{}).ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases = append(leases, lease)
+	}
+	leases[0].Release()
+	if n := w.Plane.OpenStores(); n != 3 {
+		t.Fatalf("%d open, and none crowds", n)
+	}
+	engine.crowding.Store(true)
+	if _, err := leases[1].Store.View(t.Context(), ""); err != nil {
+		t.Errorf("a store in use was closed: %v", err)
+	}
+	leases[1].Release()
+	w.Until("the closing of the one that was released", func() bool { return w.Plane.OpenStores() == 2 })
+	lease, err := w.Plane.Open(t.Context(), leases[1].Datastore.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := w.Plane.OpenStores(); n != 2 {
+		t.Errorf("%d open, want the two in use", n)
+	}
+	lease.Release()
+	leases[2].Release()
+	w.Until("the closing of all", func() bool { return w.Plane.OpenStores() == 0 })
+	writable(t, w, leases[0].Datastore.ID)
 }
 
 // Clients, the idle clock, the bound, the key and a deletion all pull at the

@@ -30,6 +30,13 @@ type Compacter interface {
 	Compact(ctx context.Context) error
 }
 
+// Crowder is an optional power of a Store: Crowds reports whether it takes more than its
+// part of the memory that open stores share, while these together take more than there
+// is. Closed and opened again, it takes little. It may be asked at any time, often.
+type Crowder interface {
+	Crowds() bool
+}
+
 // MaxProblems bounds the problems that a Report lists.
 const MaxProblems = 100
 

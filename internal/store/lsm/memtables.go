@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tarn-fhir/tarn/internal/store"
 )
 
 // The memtables of all open stores count against one number, a part of
@@ -31,6 +33,8 @@ const (
 	memtableUse = 7
 	// nodeBytes is about what a key takes in a memtable beside itself and its value.
 	nodeBytes = 48
+	// nodeMost is how much Pebble sets aside for it before it knows.
+	nodeMost = 200
 	// containerBytes is about what the container of one entry takes in a batch.
 	containerBytes = 64
 	// flushPatience bounds how long commits wait for the flush before theirs, which
@@ -51,6 +55,7 @@ type memtables struct {
 
 	mu      sync.Mutex
 	claimed int64
+	open    int64 // stores that claim something
 }
 
 func newMemtables(o *Options) *memtables {
@@ -94,12 +99,30 @@ func (m *memShare) take(size int64, must bool) bool {
 	if !must && more > 0 && more > (m.all.room-m.all.claimed)*3/4 {
 		return false
 	}
+	switch {
+	case m.claim == 0 && claim > 0:
+		m.all.open++
+	case m.claim > 0 && claim == 0:
+		m.all.open--
+	}
 	m.claim, m.all.claimed = claim, m.all.claimed+more
 	return true
 }
 
 // leave gives back what was claimed, when the store is closed.
 func (m *memShare) leave() { m.take(0, true) }
+
+// Crowds implements store.Crowder: a store whose memtables grew for large commits, or
+// while others needed none, claims more than an equal part of the room, and all claim
+// more than there is.
+func (s *Store) Crowds() bool {
+	m := s.mem
+	m.all.mu.Lock()
+	defer m.all.mu.Unlock()
+	return m.all.claimed > m.all.room && m.claim*m.all.open > m.all.room && m.claim > memtablesEach*firstMemtable
+}
+
+var _ store.Crowder = (*Store)(nil)
 
 // mayGrow reports whether the next memtable may be twice as large.
 func (m *memShare) mayGrow() bool {
@@ -154,7 +177,11 @@ func (q *sequencer) makeRoom(b *pebble.Batch) {
 // twice as large as the one before, and large enough.
 func (m *memShare) filled(b *pebble.Batch) {
 	if m.rotated.Swap(false) {
-		m.begun(2*m.size, bytesIn(b) < m.size)
+		size := 2 * m.size
+		for size < int64(b.Len())+nodeMost*int64(b.Count()) {
+			size *= 2
+		}
+		m.begun(size, size == 2*m.size)
 		m.fill = bytesIn(b)
 	}
 }

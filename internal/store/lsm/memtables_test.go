@@ -97,3 +97,42 @@ func TestSmallStoresArePackedWithLittle(t *testing.T) {
 		t.Errorf("%d bytes", took)
 	}
 }
+
+// A store whose memtable had to grow for a large commit crowds the others, until it is
+// opened again; small ones never do.
+func TestLargeCommitsCrowd(t *testing.T) {
+	opts := memory(vfs.NewMem())
+	opts.CacheBytes, opts.MemTableBytes = 4<<20, 4<<20
+	e := engine(t, opts)
+	large := made(t, e)
+	if err := e.Create(t.Context(), "small", testKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	small, err := e.Open(t.Context(), "small", testKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTo(t, small, "a", 3)
+	var ops []store.Op
+	for n := range 2000 {
+		ops = append(ops, put(patient(fmt.Sprint(n)), "{}", name("all"), name(fmt.Sprint(n))))
+	}
+	for range 3 {
+		commit(t, large, ops...)
+	}
+	if m := e.Memory(); m.Claimed <= m.MemtableRoom {
+		t.Fatalf("%+v is no test", m)
+	}
+	if crowder := small.(store.Crowder); !large.Crowds() || crowder.Crowds() {
+		t.Errorf("the large one crowds: %v, the small one: %v", large.Crowds(), crowder.Crowds())
+	}
+	if err := large.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if large = opened(t, e); large.Crowds() {
+		t.Error("a store that was just opened crowds")
+	}
+	if n := count(t, large, nil); n != 2000 {
+		t.Errorf("%d of 2000 resources are there", n)
+	}
+}

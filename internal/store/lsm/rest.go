@@ -29,8 +29,8 @@ func (s *Store) logged() uint64 {
 	s.weigh(m)
 	switch {
 	case m.Levels[0].Sublevels >= restSublevels,
-		m.MemTable.Size >= (stopMemtables-1)*uint64(s.mem.all.most), // flushes lag behind
-		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare):           // tables are smaller than the log; twice, for what others write meanwhile
+		m.MemTable.Size >= stopMemtables*uint64(s.mem.all.most), // flushes lag behind
+		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare):       // tables are smaller than the log; twice, for what others write meanwhile
 		return 0
 	}
 	return m.WAL.Size
