@@ -95,8 +95,11 @@ func (b *bench) kinds(ctx context.Context, store string) ([]steady, error) {
 	var bundle struct {
 		Entry []struct{ Resource struct{ ID string } }
 	}
-	if err := json.Unmarshal(answer.Body, &bundle); err != nil || len(bundle.Entry) == 0 {
-		return nil, fmt.Errorf("no patients to read: status %d, %w", answer.Status, err)
+	if err := json.Unmarshal(answer.Body, &bundle); err != nil {
+		return nil, fmt.Errorf("patients to read: status %d: %w", answer.Status, err)
+	}
+	if len(bundle.Entry) == 0 {
+		return nil, fmt.Errorf("no patients to read: status %d: %.300s", answer.Status, answer.Body)
 	}
 	reads, creates := rand.New(rand.NewPCG(1, 1)), rand.New(rand.NewPCG(2, 2))
 	return []steady{

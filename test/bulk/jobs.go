@@ -22,7 +22,7 @@ const (
 )
 
 // bulk measures imports at each level and an export of what they brought.
-func (b *bench) bulk(ctx context.Context, out io.Writer) error {
+func (b *bench) bulk(ctx context.Context, out io.Writer) (err error) {
 	folder := filepath.Join(b.folder, "in")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
@@ -32,6 +32,7 @@ func (b *bench) bulk(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	defer func() { err = errors.Join(err, w.Flush()) }() // what was measured before a failure too
 	fmt.Fprintln(w, "job\tresources\tseconds\ta second\tserver CPU each\tcores busy\tcores wanted\tpeak memory\t")
 	var last string
 	for _, level := range b.levels() {
@@ -48,7 +49,7 @@ func (b *bench) bulk(ctx context.Context, out io.Writer) error {
 	if err == nil && b.against != "" {
 		err = b.other(ctx, w, folder, n)
 	}
-	return errors.Join(err, w.Flush())
+	return err
 }
 
 // measureJob prints a line about a job.

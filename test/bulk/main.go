@@ -62,10 +62,27 @@ func main() {
 	flag.StringVar(&b.against, "against", "", "base URL of another FHIR server, which is filled with the same resources and asked for an export")
 	flag.Var(&b.header, "header", "header for the other server, as in 'Authorization: Basic …'; may be repeated")
 	flag.Parse()
-	if err := b.run(context.Background(), os.Stdout); err != nil {
+	err := b.check()
+	if err == nil {
+		err = b.run(context.Background(), os.Stdout)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bulk:", err)
 		os.Exit(1)
 	}
+}
+
+// check refuses what would measure nothing.
+func (b *bench) check() error {
+	for _, part := range strings.Split(b.what, ",") {
+		if part != "jobs" && part != "beside" {
+			return fmt.Errorf("-what: %q is neither jobs nor beside", part)
+		}
+	}
+	if b.times < 1 {
+		return errors.New("-times: at least one")
+	}
+	return nil
 }
 
 // run starts the server and measures.

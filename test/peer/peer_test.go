@@ -27,6 +27,7 @@ type other struct {
 	status string // of each entry
 	polls  int    // how often the export is not done yet
 	none   bool   // no export
+	files  string // where the second file lies; empty: here
 
 	mu  sync.Mutex
 	put []string
@@ -36,6 +37,10 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	here := "http://" + r.Host
+	files := here
+	if o.files != "" {
+		files = o.files
+	}
 	switch {
 	case r.Header.Get("Authorization") != "Basic abc":
 		w.WriteHeader(http.StatusUnauthorized)
@@ -48,7 +53,7 @@ func (o *other) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.polls--
 		w.WriteHeader(http.StatusAccepted)
 	case r.URL.Path == "/status":
-		_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+here+`/1"},{"type":"Observation","url":"`+here+`/2"}]}`)
+		_, _ = io.WriteString(w, `{"output":[{"type":"Patient","url":"`+here+`/1"},{"type":"Observation","url":"`+files+`/2"}]}`)
 	case r.URL.Path == "/1":
 		_, _ = io.WriteString(w, "{}\n{}\n")
 	case r.URL.Path == "/2":
@@ -122,5 +127,21 @@ func TestExport(t *testing.T) {
 	o.none = true
 	if _, _, err := server.Export(t.Context()); !errors.Is(err, peer.ErrNoExport) {
 		t.Errorf("without $export: %v", err)
+	}
+}
+
+// Files that lie elsewhere are fetched without the headers of the server.
+func TestExportElsewhere(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if secret := r.Header.Get("Authorization"); secret != "" {
+			t.Errorf("another server learns %q", secret)
+		}
+		_, _ = io.WriteString(w, "{}\n{}\n{}\n")
+	}))
+	defer elsewhere.Close()
+	o := &other{files: elsewhere.URL}
+	_, n, err := o.serve(t).Export(t.Context())
+	if err != nil || n != 5 {
+		t.Errorf("%d resources, %v; want 5", n, err)
 	}
 }

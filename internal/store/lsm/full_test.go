@@ -214,6 +214,29 @@ func TestImportOnFullDisk(t *testing.T) {
 	mustCheck(t, s)
 }
 
+// A piece of an import for whose tables there is no room above the floor is refused
+// before they are written.
+func TestPieceFitsAboveFloor(t *testing.T) {
+	t.Parallel()
+	disk := &full{FS: vfs.NewMem()}
+	opts := memory(disk)
+	opts.MinFreeBytes = 100 << 20
+	disk.free.Store(opts.MinFreeBytes)
+	e := engine(t, opts)
+	e.TakeEveryWay()
+	s := made(t, e)
+	if err := importOnto(t.Context(), s, 100); !fault.Is(err, fault.Full) {
+		t.Errorf("without room for its tables: %v", err)
+	}
+	disk.free.Store(opts.MinFreeBytes + 1<<20)
+	if err := importOnto(t.Context(), s, 100); err != nil {
+		t.Error(err)
+	}
+	if n := count(t, s, nil); n != 100 {
+		t.Errorf("%d resources, want 100", n)
+	}
+}
+
 // Compactions leave the log half of the floor, and are carried out when there is
 // space again.
 func TestCompactionLeavesReserve(t *testing.T) {

@@ -53,6 +53,7 @@ func (p *piece) release() {
 // reset empties the piece for what comes behind it, and keeps its memory.
 func (p *piece) reset() {
 	clear(p.changes)
+	clear(p.sheets)
 	p.changes, p.refs, p.ends, p.bytes = p.changes[:0], p.refs[:0], p.ends[:0], 0
 	p.keys.reset()
 	p.arena.reset()
