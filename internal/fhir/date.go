@@ -108,6 +108,9 @@ func (m Moment) plus(beyond uint64) Moment {
 // Stretch is an Interval with all digits: from Low up to, and without, High.
 type Stretch struct{ Low, High Moment }
 
+// Stretch is the interval as one.
+func (i Interval) Stretch() Stretch { return Stretch{Moment{Milli: i.Low}, Moment{Milli: i.High}} }
+
 // Interval is the milliseconds that the stretch touches.
 func (s Stretch) Interval() Interval {
 	v := Interval{s.Low.Milli, s.High.Milli}

@@ -12,15 +12,13 @@ import (
 // Bodies reads of stored bodies what their entries do not hold. What is no
 // resource has nothing. It may be used by many goroutines.
 type Bodies interface {
-	// Whole are a resource's entries with no text cut.
+	// Whole are a resource's entries with no text cut, and with all digits of dates.
 	Whole(key plan.Key, body []byte) []plan.Entry
 	// Words are the words of all its strings, as entries of that column.
 	Words(key plan.Key, body []byte, column *Param) []plan.Entry
 	// Contained are the resources of a type inside it, with no text cut; with via,
 	// those that the reference via points to, or that are its values (Param.Inline).
 	Contained(key plan.Key, body []byte, t plan.Type, via *Param) []ContainedResource
-	// Dates are what a date parameter looks at, with all digits.
-	Dates(key plan.Key, body []byte, p *Param) []Stretch
 	// Names are the canonicals in a reference parameter.
 	Names(key plan.Key, body []byte, p *Param) []CanonicalURL
 }

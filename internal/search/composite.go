@@ -40,12 +40,13 @@ const (
 )
 
 // Forms of entries that are read of a body (NewWhole), for what stored ones are not
-// asked: any code of a system. Not persisted.
+// asked: any code of a system, and digits beyond a millisecond. Not persisted.
 const (
 	formSystem      = 'y' // token: H(system)
 	formOfSystem    = 'w' // quantity, loose: H(system)|low|high
 	formOfSystemEnd = 'W' // the same, high|low
 	formTightSystem = 'x' // quantity, tight: H(system), the value
+	formExact       = 'e' // date: low|high with all digits
 )
 
 // Bounds of the entries that one item of a composite makes, and, the first, of the
@@ -120,12 +121,16 @@ func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
 	if v.systemAlone() && !c.whole() {
 		return c.ofSystems(p, v)
 	}
+	entries, doubt := v, false
+	if !c.whole() && c.env.Bodies != nil {
+		entries, doubt = v.roughly()
+	}
 	any := plan.Or{}
 	for _, tight := range []bool{true, false} {
 		if tight && !s.tight || !tight && !s.loose {
 			continue
 		}
-		ways, err := c.ways(p, v, tight, s.points)
+		ways, err := c.ways(p, entries, tight, s.points)
 		if err != nil {
 			return nil, err
 		}
@@ -133,18 +138,28 @@ func (c *compiler) composite(p *Param, v CompositeValue) (plan.Node, error) {
 			any = append(any, compositeNode(p.At(Main), way))
 		}
 	}
-	if v.longText() && !c.whole() && c.env.Bodies != nil {
+	if doubt {
 		return c.inBody(p, v, plan.And{any})
 	}
 	return any, nil
 }
 
-// longText reports a part whose text stands cut in entries.
-func (v CompositeValue) longText() bool {
-	return slices.ContainsFunc(v, func(part Value) bool {
-		s, ok := part.(StringValue)
-		return ok && len(foldedText(string(s), maxCompositeText+1)) > maxCompositeText
-	})
+// roughly is what entries can say: whatever meets v meets that too. doubt reports
+// that the reverse does not hold, of texts that stand cut and of dates with digits
+// beyond a millisecond.
+func (v CompositeValue) roughly() (rough CompositeValue, doubt bool) {
+	rough = slices.Clone(v)
+	for i, part := range v {
+		switch part := part.(type) {
+		case StringValue:
+			doubt = doubt || len(foldedText(string(part), maxCompositeText+1)) > maxCompositeText
+		case DateValue:
+			if part.fine() {
+				rough[i], doubt = part.roughly(), true
+			}
+		}
+	}
+	return rough, doubt
 }
 
 // systemAlone reports a part that asks for any code of a system.
@@ -284,6 +299,9 @@ func (c *compiler) asks(p *Param, v Value, tight, points bool) ([]ask, error) {
 		}
 		return []ask{{form: formText, span: &span{low: folded, high: plan.Successor(folded)}}}, nil
 	case DateValue:
+		if c.whole() && v.fine() {
+			return spanAsks(v.exactSpans(), formExact, formExact, nil), nil
+		}
 		return spanAsks(v.spans(c.env.Now), formInterval, formEnd, nil), nil
 	case NumberValue:
 		switch {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -16,6 +17,11 @@ import (
 // sign bit is turned.
 func appendInstant(dst []byte, ms int64) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(ms)^1<<63)
+}
+
+// appendMoment writes a moment with all digits.
+func appendMoment(dst []byte, m fhir.Moment) []byte {
+	return binary.BigEndian.AppendUint64(appendInstant(dst, m.Milli), m.Beyond)
 }
 
 // appendFloat writes a float64 so that bytes sort as numbers: negative numbers

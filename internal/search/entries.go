@@ -223,14 +223,19 @@ func (e *Entries) Parts(p *Param, family string) {
 func parts(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) }
 
 // Interval is a date, a period, or the outer limits of a timing.
-func (e *Entries) Interval(p *Param, i Interval) {
-	from := e.begin()
+func (e *Entries) Interval(p *Param, s Stretch) {
+	i, from := s.Interval(), e.begin()
 	e.arena = appendInstant(appendInstant(e.arena, i.Low), i.High)
 	e.keep(p, Main, from)
 	if long(i) {
 		from = e.begin()
 		e.arena = appendInstant(appendInstant(e.arena, i.High), i.Low)
 		e.keep(p, End, from)
+	}
+	if e.whole() {
+		from = e.begin()
+		e.arena = appendMoment(appendMoment(e.arena, s.Low), s.High)
+		e.keep(p, Exact, from)
 	}
 }
 

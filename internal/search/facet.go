@@ -56,6 +56,10 @@ const (
 	FamilyPart Facet = 16
 )
 
+// Exact is low|high of a date with all its digits, in entries that are read of a
+// body (NewWhole) only. Not persisted.
+const Exact Facet = 255
+
 // ContainedNumber is the number of the column that says of which types contained
 // resources are; R4's parameters are numbered from 1 up.
 const ContainedNumber = 0

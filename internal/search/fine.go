@@ -1,9 +1,9 @@
 package search
 
 import (
-	"slices"
 	"time"
 
+	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/search/plan"
 )
 
@@ -11,10 +11,15 @@ import (
 // resources that begin or end in the very millisecond; of these the body does, where
 // the digits stand.
 
+// fine reports a value with more digits than entries have.
+func (v DateValue) fine() bool { return v.Exact != nil && v.Prefix != Ap }
+
 // date compares with a date, exactly.
 func (c *compiler) date(p *Param, v DateValue) plan.Node {
-	bodies := c.env.Bodies
-	if v.Exact == nil || v.Prefix == Ap || bodies == nil {
+	switch {
+	case v.fine() && c.whole():
+		return onAll(v.exactSpans(), p.At(Exact), p.At(Exact), nil)
+	case !v.fine() || c.env.Bodies == nil:
 		return onAll(v.spans(c.env.Now), p.At(Main), p.At(End), nil)
 	}
 	certain, open := v.fineSpans()
@@ -22,9 +27,8 @@ func (c *compiler) date(p *Param, v DateValue) plan.Node {
 	if len(open) == 0 {
 		return node
 	}
-	return append(node, plan.And{onAll(open, p.At(Main), p.At(End), nil), plan.Test{Name: p.Code + " beyond milliseconds", Holds: func(key plan.Key, body []byte) bool {
-		return slices.ContainsFunc(bodies.Dates(key, body, p), v.meets)
-	}}})
+	return append(node, plan.And{onAll(open, p.At(Main), p.At(End), nil),
+		c.testBody(p.Code+" beyond milliseconds", Simplify(c.onBodies().date(p, v)))})
 }
 
 // fineSpans are, of a value within one millisecond, the entries that surely meet
@@ -65,28 +69,49 @@ func (v DateValue) fineSpans() (certain, open []span) {
 	return whole.spans(time.Time{}), open
 }
 
-// meets is spans' sheet for a stretch with all its digits.
-func (v DateValue) meets(is Stretch) bool {
-	pl, ph := v.Exact.Low, v.Exact.High
-	contained := !is.Low.Before(pl) && !ph.Before(is.High)
-	above, below := ph.Before(is.High), is.Low.Before(pl)
+// exactSpans is spans' sheet over entries with all digits, which have no ends.
+func (v DateValue) exactSpans() []span {
+	pl, ph := moment(v.Exact.Low), moment(v.Exact.High)
+	spans := []span{{low: pl, high: ph, tailHigh: after(ph)}}
 	switch v.Prefix {
 	case Ne:
-		return !contained
+		spans = []span{{high: pl}, {low: pl, tailLow: after(ph)}}
 	case Gt:
-		return above
+		spans = []span{{tailLow: after(ph)}}
 	case Lt:
-		return below
+		spans = []span{{high: pl}}
 	case Ge:
-		return above || !below
+		spans = []span{{low: pl}, {high: pl, tailLow: after(ph)}}
 	case Le:
-		return below || contained
+		spans = []span{{high: pl}, {low: pl, high: ph, tailHigh: after(ph)}}
 	case Sa:
-		return !is.Low.Before(ph)
+		spans = []span{{low: ph}}
 	case Eb:
-		return !pl.Before(is.High)
+		spans = []span{{high: pl, tailHigh: after(pl)}}
 	case Overlaps:
-		return is.Low.Before(ph) && pl.Before(is.High)
+		spans = []span{{high: ph, tailLow: after(pl)}}
 	}
-	return contained
+	for i := range spans {
+		spans[i].exact = true
+	}
+	return spans
+}
+
+// roughly is a value of whole milliseconds that whatever meets v meets too.
+func (v DateValue) roughly() DateValue {
+	within := v.Interval // the millisecond
+	before, behind := Interval{Low: within.Low - 1, High: within.Low}, Interval{Low: within.High, High: within.High + 1}
+	switch v.Prefix {
+	case Gt, Ge:
+		return DateValue{Prefix: Gt, Interval: before}
+	case Lt, Le:
+		return DateValue{Prefix: Lt, Interval: behind}
+	case Sa:
+		return DateValue{Prefix: Sa, Interval: before}
+	case Eb:
+		return DateValue{Prefix: Eb, Interval: behind}
+	case Ne:
+		return DateValue{Prefix: Ge, Interval: Interval{Low: fhir.MinTime, High: fhir.MinTime + 1}} // any
+	}
+	return DateValue{Prefix: v.Prefix, Interval: within}
 }

@@ -14,6 +14,7 @@ type span struct {
 	end               bool
 	low, high         []byte
 	tailLow, tailHigh []byte
+	exact             bool // ends have all digits, in twice the bytes
 }
 
 // on puts the spans on a parameter: main holds low|high, end holds high|low,
@@ -26,6 +27,9 @@ func (s span) on(main, end plan.Param, lead []byte) plan.Range {
 	r.Low, r.High = s.bounds(lead)
 	if s.tailLow != nil || s.tailHigh != nil {
 		r.Tail = &plan.Tail{At: len(lead) + 8, Low: s.tailLow, High: s.tailHigh}
+		if s.exact {
+			r.Tail.At += 8
+		}
 	}
 	return r
 }
@@ -145,6 +149,8 @@ func (v NumberValue) spans() []span {
 func instant(ms int64) []byte   { return appendInstant(nil, ms) }
 func double(f float64) []byte   { return appendFloat(nil, f) }
 func after(value []byte) []byte { return plan.Successor(value) }
+
+func moment(m fhir.Moment) []byte { return appendMoment(nil, m) }
 
 // updatedSpans says each prefix for an instant t of whole milliseconds: of a finer
 // value those that lie within it.

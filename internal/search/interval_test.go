@@ -51,8 +51,44 @@ func dateMeaning(p Prefix, value, resource Interval) bool {
 	case Ap:
 		wide := DateValue{Interval: value}.approximately(testNow)
 		return wide.Overlaps(resource)
+	case Overlaps:
+		return value.Overlaps(resource)
 	}
 	return contains
+}
+
+// The same in parts of a millisecond, where entries of a body decide, and those
+// that are stored leave none out.
+func TestFineDatePrefixes(t *testing.T) {
+	p := &Param{Number: 7, Kind: KindDate}
+	at := func(fourths int64) fhir.Moment {
+		milli := fourths >> 2
+		return fhir.Moment{Milli: milli, Beyond: uint64(fourths-milli<<2) * 2_500_000_000_000_000_000}
+	}
+	for prefix := Eq; prefix <= Overlaps; prefix++ {
+		if prefix == Ap {
+			continue
+		}
+		for _, value := range smallIntervals(0, 4) {
+			exact := Stretch{Low: at(value.Low), High: at(value.High)}
+			v := DateValue{Prefix: prefix, Interval: exact.Interval(), Exact: &exact}
+			certain, open := v.fineSpans()
+			decided, doubtful := onAll(certain, p.At(Main), p.At(End), nil), onAll(open, p.At(Main), p.At(End), nil)
+			rough := onAll(v.roughly().spans(testNow), p.At(Main), p.At(End), nil)
+			for _, resource := range smallIntervals(-9, 9) {
+				is, e, body := Stretch{Low: at(resource.Low), High: at(resource.High)}, NewEntries(plan.HashKey{}), NewWhole(plan.HashKey{})
+				e.Interval(p, is)
+				body.Interval(p, is)
+				stored, want := e.Done(), dateMeaning(prefix, value, resource)
+				if got := holds(onAll(v.exactSpans(), p.At(Exact), p.At(Exact), nil), body.Done()); got != want {
+					t.Errorf("%s%v on %v: %t, want %t", prefix, value, resource, got, want)
+				}
+				if want && !holds(rough, stored) || want && !holds(decided, stored) && !holds(doubtful, stored) || !want && holds(decided, stored) {
+					t.Errorf("%s%v on %v: stored entries say otherwise", prefix, value, resource)
+				}
+			}
+		}
+	}
 }
 
 // Every prefix over every small interval on both sides means what R4 says.
@@ -64,7 +100,7 @@ func TestDatePrefixes(t *testing.T) {
 			node := onAll(DateValue{Prefix: prefix, Interval: value}.spans(testNow), p.At(Main), p.At(End), nil)
 			for _, resource := range intervals {
 				e := NewEntries(plan.HashKey{})
-				e.Interval(p, resource)
+				e.Interval(p, resource.Stretch())
 				if got, want := holds(node, e.Done()), dateMeaning(prefix, value, resource); got != want {
 					t.Errorf("%s%v on %v: %t, want %t", prefix, value, resource, got, want)
 				}
@@ -240,7 +276,7 @@ func TestDatePrefixesOverLongIntervals(t *testing.T) {
 	ends := 0
 	for _, resource := range intervals {
 		e := NewEntries(plan.HashKey{})
-		e.Interval(p, resource)
+		e.Interval(p, resource.Stretch())
 		entries := e.Done()
 		ends += len(entries) - 1
 		for prefix := Eq; prefix <= Ap; prefix++ {

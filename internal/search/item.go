@@ -136,8 +136,8 @@ func (e *Entries) StringForm(text string) {
 }
 
 // IntervalForm is a date component.
-func (e *Entries) IntervalForm(v Interval) {
-	i := &e.item
+func (e *Entries) IntervalForm(s Stretch) {
+	i, v := &e.item, s.Interval()
 	from := len(i.bytes)
 	i.bytes = appendInstant(appendInstant(i.bytes, v.Low), v.High)
 	i.add(form{is: formInterval, ranged: true}, from)
@@ -145,6 +145,11 @@ func (e *Entries) IntervalForm(v Interval) {
 		from = len(i.bytes)
 		i.bytes = appendInstant(appendInstant(i.bytes, v.High), v.Low)
 		i.add(form{is: formEnd, ranged: true}, from)
+	}
+	if e.whole() {
+		from = len(i.bytes)
+		i.bytes = appendMoment(appendMoment(i.bytes, s.Low), s.High)
+		i.add(form{is: formExact, ranged: true}, from)
 	}
 }
 

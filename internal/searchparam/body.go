@@ -91,26 +91,6 @@ func (x *Extractor) inner(t plan.Type, id string, r fhir.Node) search.ContainedR
 	return search.ContainedResource{ID: id, JSON: append([]byte(nil), r.Raw()...), Entries: x.wholeOf(t, r)}
 }
 
-// Dates implements search.Bodies.
-func (x *Extractor) Dates(key plan.Key, body []byte, p *search.Param) []search.Stretch {
-	doc := opened(body)
-	if doc == nil {
-		return nil
-	}
-	defer doc.Release()
-	w := x.readers.Get().(*worker)
-	defer x.readers.Put(w)
-	w.root, w.issues = doc.Root(), nil
-	defer w.end()
-	var all []search.Stretch
-	x.each(key.Type, p, w.root, func(as element, n fhir.Node) {
-		if s, ok := w.stretch(as, n); ok {
-			all = append(all, s)
-		}
-	})
-	return all
-}
-
 // Names implements search.Bodies.
 func (x *Extractor) Names(key plan.Key, body []byte, p *search.Param) []search.CanonicalURL {
 	doc := opened(body)

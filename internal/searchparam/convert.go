@@ -41,8 +41,8 @@ func (w *worker) convert(p *search.Param, as element, n fhir.Node) {
 	case search.KindString:
 		w.strings(p, as, n)
 	case search.KindDate:
-		if i, ok := w.interval(as, n); ok {
-			w.entries.Interval(p, i)
+		if s, ok := w.stretch(as, n); ok {
+			w.entries.Interval(p, s)
 		}
 	case search.KindNumber:
 		if a, ok := w.amount(as, n); ok {
@@ -69,8 +69,8 @@ func (w *worker) convertForm(kind search.Kind, as element, n fhir.Node) {
 	case search.KindString:
 		w.strings(nil, as, n)
 	case search.KindDate:
-		if i, ok := w.interval(as, n); ok {
-			w.entries.IntervalForm(i)
+		if s, ok := w.stretch(as, n); ok {
+			w.entries.IntervalForm(s)
 		}
 	case search.KindNumber, search.KindQuantity:
 		if a, ok := w.amount(as, n); ok {

@@ -44,7 +44,7 @@ func (w *worker) system(p *search.Param, v fhirpath.Value) {
 		w.entries.URI(p, v.String())
 	case search.KindDate:
 		if i, ok := v.Interval(); ok {
-			w.entries.Interval(p, i)
+			w.entries.Interval(p, i.Stretch())
 		}
 	case search.KindNumber, search.KindQuantity:
 		w.amountOf(p, v)

@@ -12,13 +12,7 @@ var (
 	nameBoundsPeriod = fhir.Intern("boundsPeriod")
 )
 
-// interval is the time that a value covers (R4 3.1.1.4.7).
-func (w *worker) interval(as element, n fhir.Node) (fhir.Interval, bool) {
-	s, ok := w.stretch(as, n)
-	return s.Interval(), ok
-}
-
-// stretch is interval with all digits.
+// stretch is the time that a value covers (R4 3.1.1.4.7), with all digits.
 func (w *worker) stretch(as element, n fhir.Node) (fhir.Stretch, bool) {
 	switch as {
 	case elementDate:
