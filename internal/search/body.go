@@ -16,11 +16,18 @@ type Bodies interface {
 	Whole(key plan.Key, body []byte) []plan.Entry
 	// Words are the words of all its strings, as entries of that column.
 	Words(key plan.Key, body []byte, column *Param) []plan.Entry
-	// Contained are the resources of a type inside it, with no text cut; with via,
-	// those that the reference via points to, or that are its values (Param.Inline).
-	Contained(key plan.Key, body []byte, t plan.Type, via *Param) []ContainedResource
+	// Contained are the resources inside it, with no text cut, that the last of the
+	// hops leads to, from one to the next.
+	Contained(key plan.Key, body []byte, hops ...Hop) []ContainedResource
 	// Names are the canonicals in a reference parameter.
 	Names(key plan.Key, body []byte, p *Param) []CanonicalURL
+}
+
+// Hop leads to the resources of a type beside it that the reference Via points to,
+// or that are its values (Param.Inline); without Via to all.
+type Hop struct {
+	Type plan.Type
+	Via  *Param
 }
 
 // ContainedResource is a resource inside another.
@@ -161,9 +168,9 @@ func (c *compiler) content(cond Content) (plan.Node, error) {
 
 // within is a chain into what the resource contains itself (R4 3.1.1.5.5): a
 // contained resource that the reference points to, of a type that may be
-// searched, meets the condition. Conditions that lead on to other resources are
-// not looked at inside.
-func (c *compiler) within(cond Chained) plan.Node {
+// searched, meets the condition. It leads on to those that stand beside, and not
+// to resources outside.
+func (c *compiler) within(cond Chained, hops ...Hop) plan.Node {
 	if c.env.Bodies == nil {
 		return never
 	}
@@ -172,8 +179,11 @@ func (c *compiler) within(cond Chained) plan.Node {
 		if _, ok := c.env.Grant.Where(on.Type, Search); !ok {
 			continue
 		}
-		if node, err := c.onBodies().cond(on.Cond); err == nil && local(node) {
-			any = append(any, c.inside(on.Type, cond.Param, node))
+		hops := append(slices.Clone(hops), Hop{on.Type, cond.Param})
+		if next, ok := on.Cond.(Chained); ok && !cond.Param.Inline && !next.Param.Inline {
+			any = append(any, c.within(next, hops...))
+		} else if node, err := c.onBodies().cond(on.Cond); err == nil && local(node) {
+			any = append(any, c.inside(node, hops...))
 		}
 	}
 	return any
@@ -185,18 +195,22 @@ func local(node plan.Node) bool {
 	return ok
 }
 
-// inside is the condition to contain a resource of a type that meets node.
-func (c *compiler) inside(t plan.Type, via *Param, node plan.Node) plan.Node {
-	bodies, there := c.env.Bodies, containedTerm(t)
-	if via != nil && via.Inline {
-		there = present(via)
+// inside is the condition to contain a resource at the end of hops that meets node.
+func (c *compiler) inside(node plan.Node, hops ...Hop) plan.Node {
+	bodies, all := c.env.Bodies, plan.And{}
+	for _, hop := range hops {
+		if hop.Via != nil && hop.Via.Inline {
+			all = append(all, present(hop.Via))
+		} else {
+			all = append(all, containedTerm(hop.Type))
+		}
 	}
-	return plan.And{there, plan.Test{Name: "contained", Holds: func(key plan.Key, body []byte) bool {
-		return slices.ContainsFunc(bodies.Contained(key, body, t, via), func(r ContainedResource) bool {
+	return append(all, plan.Test{Name: "contained", Holds: func(key plan.Key, body []byte) bool {
+		return slices.ContainsFunc(bodies.Contained(key, body, hops...), func(r ContainedResource) bool {
 			meets, ok := plan.Meets(node, r.ID, r.Entries)
 			return meets && ok
 		})
-	}}}
+	}})
 }
 
 // containers are the arms of a search in contained resources: whatever contains
@@ -209,7 +223,7 @@ func (c *compiler) containers(q *Query) ([]plan.Arm, error) {
 	}
 	any := plan.Or{}
 	for _, on := range inside {
-		any = append(any, c.inside(on.Type, nil, on.Where))
+		any = append(any, c.inside(on.Where, Hop{Type: on.Type}))
 	}
 	var arms []plan.Arm
 	for _, t := range c.env.Registry.Types() {
@@ -262,7 +276,7 @@ func (q *Query) Within(env Env, key plan.Key, body []byte) ([]plan.Type, []Conta
 	var types []plan.Type
 	var found []ContainedResource
 	for _, on := range nodes {
-		for _, r := range env.Bodies.Contained(key, body, on.Type, nil) {
+		for _, r := range env.Bodies.Contained(key, body, Hop{Type: on.Type}) {
 			if meets, ok := plan.Meets(on.Where, r.ID, r.Entries); meets && ok {
 				types, found = append(types, on.Type), append(found, r)
 			}

@@ -1,6 +1,7 @@
 package searchparam
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
@@ -58,31 +59,46 @@ func (x *Extractor) Words(_ plan.Key, body []byte, column *search.Param) []plan.
 }
 
 // Contained implements search.Bodies.
-func (x *Extractor) Contained(key plan.Key, body []byte, t plan.Type, via *search.Param) []search.ContainedResource {
+func (x *Extractor) Contained(key plan.Key, body []byte, hops ...search.Hop) []search.ContainedResource {
 	doc := opened(body)
 	if doc == nil {
 		return nil
 	}
 	defer doc.Release()
 	root := doc.Root()
-	var wanted map[string]bool // nil: all
-	if via != nil {
-		wanted = x.fragments(key.Type, via, root)
+	at, t := []fhir.Node{root}, key.Type
+	for _, hop := range hops {
+		at, t = x.beside(root, t, at, hop), hop.Type
 	}
 	var found []search.ContainedResource
-	for r := root.GetName(nameContained).FirstItem(); r.Exists(); r = r.NextItem() {
-		id := strings.Clone(r.GetName(nameID).View())
-		if is, ok := x.registry.Type(r.ResourceType()); !ok || is != t || via != nil && !wanted[id] {
-			continue
-		}
-		found = append(found, x.inner(t, id, r))
+	for _, r := range at {
+		found = append(found, x.inner(t, strings.Clone(r.GetName(nameID).View()), r))
 	}
-	if via != nil && via.Inline {
-		x.each(key.Type, via, root, func(as element, r fhir.Node) {
-			if is, ok := x.registry.Type(r.ResourceType()); ok && is == t && as == elementResource {
-				found = append(found, x.inner(t, strings.Clone(r.GetName(nameID).View()), r))
-			}
-		})
+	return found
+}
+
+// beside are the resources inside root that a hop leads to from some of a type.
+func (x *Extractor) beside(root fhir.Node, t plan.Type, from []fhir.Node, hop search.Hop) []fhir.Node {
+	wanted := map[string]bool{}
+	var found []fhir.Node
+	for _, r := range from {
+		switch {
+		case hop.Via == nil:
+		case hop.Via.Inline:
+			x.each(t, hop.Via, r, func(as element, r fhir.Node) {
+				if is, ok := x.registry.Type(r.ResourceType()); ok && is == hop.Type && as == elementResource {
+					found = append(found, r)
+				}
+			})
+		default:
+			maps.Copy(wanted, x.fragments(t, hop.Via, r))
+		}
+	}
+	for r := root.GetName(nameContained).FirstItem(); r.Exists(); r = r.NextItem() {
+		is, ok := x.registry.Type(r.ResourceType())
+		if ok && is == hop.Type && (hop.Via == nil || wanted[r.GetName(nameID).View()]) {
+			found = append(found, r)
+		}
 	}
 	return found
 }
