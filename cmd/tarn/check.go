@@ -110,7 +110,7 @@ func (c *checkCommand) look(ctx context.Context) ([]checkResult, error) {
 			return nil, err
 		}
 		if err != nil {
-			results[i].Error = err.Error()
+			results[i].Error = said(err)
 		}
 		results[i].Report = report
 	}

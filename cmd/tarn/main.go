@@ -17,12 +17,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/tarn-fhir/tarn/internal/fault"
 )
 
 // cli is the command line; every flag is also an environment variable TARN_…
@@ -72,10 +75,20 @@ func run(args []string) int {
 	defer stop()
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := command.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "tarn:", err)
+		fmt.Fprintln(os.Stderr, "tarn:", said(err))
 		return 1
 	}
 	return 0
+}
+
+// said is what an operator reads of an error: the message of one of ours, and all that
+// is known of one that nobody foresaw.
+func said(err error) string {
+	ours, ok := errors.AsType[*fault.Error](err)
+	if ok && ours.Kind != fault.Internal && err.Error() == ours.Error() { // else what is around it says more
+		return ours.Message()
+	}
+	return err.Error()
 }
 
 // options are how the command line is read.
