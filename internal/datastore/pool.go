@@ -495,11 +495,13 @@ func (p *pool) surplus() (*slot, time.Time) {
 	return oldest, oldest.lastUsed
 }
 
-// closeIdle closes what nobody used for IdleClose, and forgets refusals that
+// closeIdle closes what nobody used for IdleClose or crowds others, and forgets refusals that
 // nobody asked about again.
 func (p *pool) closeIdle() {
 	now := p.plane.Clock()
-	idle := func(s *slot) bool { return s.users == 0 && now.Sub(s.lastUsed) >= p.plane.IdleClose }
+	idle := func(s *slot) bool {
+		return s.users == 0 && now.Sub(s.lastUsed) >= p.plane.IdleClose || crowding(s)
+	}
 	var closing []*slot
 	p.mu.Lock()
 	for id, s := range p.slots {

@@ -175,7 +175,13 @@ func TestCrowdingStoresClose(t *testing.T) {
 	if n := w.Plane.OpenStores(); n != 2 {
 		t.Errorf("%d open, want the two in use", n)
 	}
+	engine.crowding.Store(false)
 	lease.Release()
+	engine.crowding.Store(true)
+	w.Plane.CloseIdle()
+	if n := w.Plane.OpenStores(); n != 1 {
+		t.Errorf("%d open, want the one in use", n)
+	}
 	leases[2].Release()
 	w.Until("the closing of all", func() bool { return w.Plane.OpenStores() == 0 })
 	writable(t, w, leases[0].Datastore.ID)

@@ -32,20 +32,25 @@ func (s *server) memoryOf(metric, part string) int64 {
 
 // Many data stores that are written to at once keep to the memory that they have
 // together, and nothing is lost by it: TARN_BUSY stores, to which batches of a
-// thousand resources are written TARN_ROUNDS times, at a server of TARN_MEMORY_MIB.
-// What it costs is told, not judged.
+// thousand resources are written TARN_ROUNDS times, and a transaction of as many, at
+// a server of TARN_MEMORY_MIB. What it costs is told, not judged.
 func TestBusyStores(t *testing.T) {
 	t.Parallel()
-	stores, rounds, memory := numberFrom(t, "TARN_BUSY", 10), numberFrom(t, "TARN_ROUNDS", 2), numberFrom(t, "TARN_MEMORY_MIB", 192)
+	stores, rounds, memory := numberFrom(t, "TARN_BUSY", 10), numberFrom(t, "TARN_ROUNDS", 1), numberFrom(t, "TARN_MEMORY_MIB", 192)
 	s := start(t, "--memory-mib", strconv.Itoa(memory))
 	all := make([]*datastore, stores)
 	for i := range all {
 		all[i] = s.store(nil)
 	}
 	batch := batchOf(1000)
+	transaction := strings.Replace(batch, `"batch"`, `"transaction"`, 1)
 	var most peak
 	var held int64
-	for round := range rounds {
+	for round := range rounds + 1 {
+		body := batch
+		if round == rounds { // last, as such a commit may take a larger memtable than there is room for
+			body = transaction
+		}
 		before, err := s.CPU()
 		s.must(err)
 		next := make(chan *datastore)
@@ -53,14 +58,16 @@ func TestBusyStores(t *testing.T) {
 		for range 4 {
 			writers.Go(func() {
 				for d := range next {
-					d.fhir("POST", "", batch).want(200)
+					d.fhir("POST", "", body).want(200)
 				}
 			})
 		}
 		for _, d := range all {
 			next <- d
 			most.look(s)
-			held = max(held, s.memoryOf("bytes", "memtables"))
+			if round < rounds {
+				held = max(held, s.memoryOf("bytes", "memtables"))
+			}
 		}
 		close(next)
 		writers.Wait()
@@ -68,9 +75,11 @@ func TestBusyStores(t *testing.T) {
 		s.must(err)
 		t.Logf("round %d: %v of processor time a store; at most %d MiB resident, %d of memtables", round, (after-before)/time.Duration(stores), most.memory>>20, held>>20)
 	}
-	if room := s.memoryOf("room_bytes", "memtables"); held > room {
+	room := s.memoryOf("room_bytes", "memtables")
+	if held > room {
 		t.Errorf("memtables took %d bytes, and may take %d", held, room)
 	}
+	await(t, "the closing of stores that crowd others behind large commits", func() bool { return s.memoryOf("bytes", "memtables") <= room })
 	for _, d := range all {
 		if n := d.total("Observation"); n != 1000 {
 			t.Errorf("%d resources in a store that got 1000", n)
