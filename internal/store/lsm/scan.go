@@ -102,9 +102,13 @@ func (s *scan) readKept(from uint32) (*listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	most := s.q.store.tuning.scanProbe
+	if s.tail != nil {
+		most = max(1, most/keptTailed)
+	}
 	gathered := map[uint32]*gather{}
 	for ok, n := it.First(), 0; ok; n++ {
-		if n == s.q.store.tuning.scanProbe {
+		if n == most {
 			return nil, s.q.dropIter(it)
 		}
 		if err := s.q.look(1); err != nil {
@@ -211,6 +215,10 @@ const (
 	// leastProbe is how many keys are read to learn the size of a range, however
 	// few rows other conditions leave.
 	leastProbe = 16
+	// keptTailed is the part of scanProbe that a range may have keys to be kept, whose
+	// values must hold: those of a day or two, as all are gone over again after a commit,
+	// and columns tell of more in less time.
+	keptTailed = 8
 	// keyCost is how many rows are tested in the time of reading a key, where their
 	// values are kept.
 	keyCost = 128
