@@ -17,8 +17,10 @@ const (
 	// reachPrefix begins what is kept of a Has: no key of the index and no range does.
 	reachPrefix = 0x00
 	// reachStep is how many rows may have come since what is kept was gathered, for
-	// them to be looked at; all is gathered anew, where that is cheaper, when there are more.
-	reachStep = 4096
+	// them to be looked at, and reachTests how many of the type that is reached, each of
+	// which is looked for in the index. When there are more, all is gathered anew.
+	reachStep  = 4096
+	reachTests = 64
 )
 
 // reach is what is kept of a Has; the zero value is of one that is not kept.
@@ -79,7 +81,7 @@ func appendNode(dst []byte, node plan.Node) (named []byte, ok bool) {
 }
 
 // keptReach gives the rows that a Has reaches, where they are kept; nil: they must be
-// gathered. more gives those that are to be added since a row.
+// gathered. more gives those that are to be added since a row; nil: too many came.
 func (q *query) keptReach(r *reach, more func(since uint64) (*listed, error)) (*listed, error) {
 	if r.key == nil {
 		return nil, nil
@@ -95,7 +97,7 @@ func (q *query) keptReach(r *reach, more func(since uint64) (*listed, error)) (*
 		return nil, nil
 	}
 	fresh, err := more(at.w)
-	if err != nil {
+	if err != nil || fresh == nil {
 		return nil, err
 	}
 	rows = rows.union(fresh)
@@ -170,8 +172,22 @@ func (l *listed) union(other *listed) *listed {
 
 // reachedSince gives the rows that a Has reaches since a row, if nothing was
 // superseded since: those that new sources point to, and new rows of the type that
-// any source points to, which test tells.
+// any source points to, which test tells; nil: there are too many of these.
 func (q *query) reachedSince(since uint64, n plan.Has, t plan.Type, sources *arms, test func(rid uint64) (bool, error)) (*listed, error) {
+	fresh, tests := &listed{}, 0
+	err := q.eachSince(&arms{q: q, list: []*arm{q.everyOf(t)}}, since, func(b uint32, rows set) error {
+		if tests += rows.n; tests > reachTests {
+			return nil
+		}
+		met, err := keepRows(q, test, b, rows)
+		if err == nil && !met.empty() {
+			fresh.add(b, met.clone())
+		}
+		return err
+	})
+	if err != nil || tests > reachTests {
+		return nil, err
+	}
 	targets, err := q.gatherTargets(n.Params, sources, since)
 	if err != nil {
 		return nil, err
@@ -180,20 +196,7 @@ func (q *query) reachedSince(since uint64, n plan.Has, t plan.Type, sources *arm
 	if err != nil {
 		return nil, err
 	}
-	fresh := map[uint32]*gather{}
-	err = q.eachSince(&arms{q: q, list: []*arm{q.everyOf(t)}}, since, func(b uint32, rows set) error {
-		for _, o := range rows.all() {
-			met, err := test(q.rid(b, o))
-			if err != nil {
-				return err
-			}
-			if met {
-				gatherAt(fresh, b).add(o)
-			}
-		}
-		return nil
-	})
-	return rows.union(list(fresh)), err
+	return rows.union(fresh), nil
 }
 
 // everyOf is all resources of a type.

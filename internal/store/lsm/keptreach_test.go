@@ -239,6 +239,36 @@ func (m pointedMoment) look(t *testing.T, n int, ask []string) {
 	}
 }
 
+// Where more rows came than are looked at one by one, what a Has reaches is gathered anew.
+func TestKeptReachWhereManyCame(t *testing.T) {
+	e := engine(t, memory(vfs.NewMem()))
+	e.TakeEveryWay()
+	p := &pointed{pointing{map[string]bool{}, map[string]pointer{}}, made(t, e), rand.New(rand.NewPCG(1, 2))}
+	come := func(from, to int) {
+		var ops []store.Op
+		for i := from; i < to; i++ {
+			ops = append(ops, put(patient(fmt.Sprint(i)), "{}", name("patient")))
+			p.patients[fmt.Sprint(i)] = true
+		}
+		commit(t, p, ops...)
+	}
+	for i := range 60 {
+		op, s := p.source(fmt.Sprint(i))
+		commit(t, p, op)
+		p.sources[fmt.Sprint(i)] = s
+	}
+	come(0, 30)
+	for _, many := range []int{30, 30, 130, 131, pointedPatients} {
+		come(len(p.patients), many)
+		for range 4 {
+			pointedMoment{viewed(t, p.Store, ""), &p.pointing}.look(t, many, []string{"a"})
+		}
+		if p.KeepsReach(1, has("a")) == 0 {
+			t.Fatal("nothing is kept")
+		}
+	}
+}
+
 // What a Has reaches goes when something is purged, though nobody asks again.
 func TestKeptReachForgetsWhatIsPurged(t *testing.T) {
 	e := engine(t, memory(vfs.NewMem()))
