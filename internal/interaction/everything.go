@@ -282,10 +282,8 @@ func (e *scope) bundle(token pageToken, page store.Page, included []store.Record
 		self += "?" + token.Query
 	}
 	w.Link("self", self)
-	if page.Next != nil {
-		if err := e.addLink(w, "next", token.next(page.Next), e.count); err != nil {
-			return nil, err
-		}
+	if err := e.pageLinks(w, token, page.Next, e.count); err != nil {
+		return nil, err
 	}
 	q := &search.Query{}
 	for _, rec := range page.Records {

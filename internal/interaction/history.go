@@ -157,10 +157,8 @@ func (s *Session) historyBundle(q store.HistoryQuery, token pageToken, page stor
 	}
 	self := url.URL{Path: token.Path, RawQuery: token.Query}
 	w.Link("self", s.Base+"/"+self.String())
-	if page.Next != nil {
-		if err := s.addLink(w, "next", token.next(page.Next), q.Limit); err != nil {
-			return nil, err
-		}
+	if err := s.pageLinks(w, token, page.Next, q.Limit); err != nil {
+		return nil, err
 	}
 	for _, rec := range page.Records {
 		w.Entry(s.historyEntry(rec))

@@ -214,19 +214,25 @@ func (s *Session) links(w *fhir.BundleWriter, q *search.Query, token pageToken, 
 		self += "?" + q
 	}
 	w.Link("self", self)
+	return s.pageLinks(w, token, next, q.Count)
+}
+
+// pageLinks are the links to the pages around one of count entries: first and
+// previous where it is not the first, next where more follow.
+func (s *Session) pageLinks(w *fhir.BundleWriter, token pageToken, next []byte, count int) error {
 	if before, ok := token.previous(); ok {
 		first := pageToken{Path: token.Path, Query: token.Query, Moment: token.Moment}
-		if err := s.addLink(w, "first", first, q.Count); err != nil {
+		if err := s.addLink(w, "first", first, count); err != nil {
 			return err
 		}
-		if err := s.addLink(w, "previous", before, q.Count); err != nil {
+		if err := s.addLink(w, "previous", before, count); err != nil {
 			return err
 		}
 	}
 	if next == nil {
 		return nil
 	}
-	return s.addLink(w, "next", token.next(next), q.Count)
+	return s.addLink(w, "next", token.next(next), count)
 }
 
 func (s *Session) addLink(w *fhir.BundleWriter, relation string, token pageToken, count int) error {
