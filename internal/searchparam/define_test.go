@@ -57,6 +57,68 @@ func TestDefined(t *testing.T) {
 	}
 }
 
+// What users define is written as other servers' users write it: down to an
+// extension instead of its value, of a resource inside a Bundle, with the model's
+// name before a type's, over what only FHIRPath can say.
+func TestDefinedAsElsewhere(t *testing.T) {
+	const patient = `{"resourceType":"Patient","active":true,"identifier":[{"system":"urn:ssn","value":"12 34"}],
+		"name":[{"family":"Noor","given":["Amal","Bee"]}],"extension":[
+		{"url":"http://e/colour","valueCode":"blue"}, {"url":"http://e/visits","valueInteger":2},
+		{"url":"http://e/doctor","valueReference":{"reference":"Practitioner/1"}}, {"url":"http://e/weight","valueQuantity":{"value":5.4}},
+		{"url":"http://e/outer","extension":[{"url":"inner","valueDate":"2012-01-02"}]}]}`
+	const document = `{"resourceType":"Bundle","type":"document","entry":[
+		{"resource":{"resourceType":"Composition","id":"c","title":"Letter","encounter":{"reference":"Encounter/1"}}},
+		{"resource":{"resourceType":"Encounter","id":"e"}}]}`
+	const observation = `{"resourceType":"Observation","subject":{"reference":"Patient/1"},"specimen":{"reference":"#s"},
+		"contained":[{"resourceType":"Specimen","id":"s","receivedTime":"2011-01-01"}]}`
+	for _, c := range []struct{ json, resource, query, misses string }{
+		{definedJSON("x", "token", "Patient", "Patient.extension('http://e/colour')", ""), patient, "x=blue", "x=2"},
+		{definedJSON("x", "number", "Patient", "Patient.extension.where(url = 'http://e/visits')", ""), patient, "x=2", "x=gt2"},
+		{definedJSON("x", "reference", "Patient", "Patient.extension('http://e/doctor')", ""), patient, "x=Practitioner/1", "x=Practitioner/2"},
+		{definedJSON("x", "date", "Patient", "Patient.extension('http://e/outer').extension('inner')", ""), patient, "x=2012-01-02", "x=2013"},
+		{definedJSON("x", "token", "Patient", "Patient.extension('http://e/outer')", ""), patient, "x:missing=true", "x:missing=false"},
+		{definedJSON("x", "token", "Patient", "Patient.extension.where(url.endsWith('colour') and value.exists())", ""), patient, "x=blue", "x=2"},
+		{definedJSON("x", "token", "Patient", "Patient.extension.where(url.endsWith('outer') and extension.exists())", ""), patient, "x:missing=true", "x:missing=false"},
+		{definedJSON("x", "composite", "Patient", "Patient", `,"component":[
+			{"definition":"http://hl7.org/fhir/SearchParameter/Patient-active","expression":"active"},
+			{"definition":"http://hl7.org/fhir/SearchParameter/individual-gender","expression":"extension('http://e/colour')"}]`), patient, "x=true$blue", "x=true$2"},
+		{definedJSON("x", "quantity", "Patient", "Patient.extension('http://e/weight').value.ofType(FHIR.Quantity)", ""), patient, "x=5.4", "x=5.5"},
+		{definedJSON("x", "string", "Patient", "Patient.identifier.where(system = 'urn:ssn').select(value.replace(' ', ''))", ""), patient, "x=1234", "x=34"},
+		{definedJSON("x", "string", "Patient", "Patient.name.given.first() + ' ' + Patient.name.family", ""), patient, "x=amal noor", "x=noor"},
+		{definedJSON("x", "token", "Patient", "iif(Patient.active, 'on', 'off')", ""), patient, "x=on", "x=off"},
+		{definedJSON("x", "reference", "Bundle", "Bundle.entry[0].resource.as(Composition).encounter", ""), document, "x=Encounter/1", "x=Encounter/2"},
+		{definedJSON("x", "string", "Bundle", "Bundle.entry.resource.ofType(Composition).title", ""), document, "x=letter", "x=better"},
+		{definedJSON("x", "token", "Bundle", "Bundle.entry.resource.ofType(Encounter).id", ""), document, "x=e", "x=c"},
+		{definedJSON("x", "token", "Bundle", "Bundle.entry.resource.as(MessageHeader).id", ""), document, "x:missing=true", "x=c"},
+		{definedJSON("x", "reference", "Observation", "Observation.subject.where(resolve() is FHIR.Patient)", ""), observation, "x=Patient/1", "x=Group/1"},
+		{definedJSON("x", "reference", "Observation", "Observation.subject.where(resolve() is FHIR.Group)", ""), observation, "x:missing=true", "x=Patient/1"},
+		{definedJSON("x", "date", "Observation", "Observation.specimen.resolve().receivedTime", ""), observation, "x=2011-01-01", "x=2012"},
+	} {
+		d := defined1(t, c.json)
+		if issues := d.Check(nil); len(issues) > 0 {
+			t.Errorf("%s: %v", d.Expression, issues)
+			continue
+		}
+		r := NewRegistry().With([]Defined{{Definition: d}})
+		if !findDefined(t, r, c.resource, c.query) || findDefined(t, r, c.resource, c.misses) {
+			t.Errorf("%s: %s finds %t, %s finds %t", d.Expression, c.query, findDefined(t, r, c.resource, c.query), c.misses, findDefined(t, r, c.resource, c.misses))
+		}
+	}
+}
+
+// Extensions are followed to what they point to, as includes and chains need it.
+func TestTargetsOfExtensions(t *testing.T) {
+	for _, expression := range []string{"Patient.extension('http://e/doctor')", "Patient.extension.where(url.endsWith('doctor') and value.exists())"} {
+		d := defined1(t, definedJSON("doctor", "reference", "Patient", expression, `,"target":["Practitioner"]`))
+		r := NewRegistry().With([]Defined{{Definition: d}})
+		key, root := parsed(t, `{"resourceType":"Patient","extension":[{"url":"http://e/doctor","valueReference":{"reference":"Practitioner/1"}}]}`)
+		p, _ := r.Param(key.Type, "doctor")
+		if to := NewExtractor(r, plan.HashKey{}, ownBase).Targets(key.Type, p, root); len(to) != 1 || to[0].ID != "1" {
+			t.Errorf("%s points to %v", expression, to)
+		}
+	}
+}
+
 func findDefined(t *testing.T, r *Registry, resource, query string) bool {
 	t.Helper()
 	key, root := parsed(t, resource)

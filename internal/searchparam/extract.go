@@ -62,7 +62,11 @@ func newExtraction(resource string, p *r4.SearchParam, param *search.Param) extr
 	if param.Kind == search.KindWords {
 		expression = resource + ".text.div" // R4 leaves it without one
 	}
-	x.paths, x.err = compilePaths(resource, expression)
+	if len(p.Components) > 0 {
+		x.paths, x.err = compilePaths(resource, expression)
+	} else {
+		x.paths, x.err = valuePaths(resource, expression)
+	}
 	if x.err != nil && p.Number >= r4.UserParams && len(p.Components) == 0 {
 		x.expr, x.err = general(resource, expression)
 	}
@@ -89,7 +93,7 @@ func (x *extraction) addPart(resource, expression string) error {
 		if strings.HasPrefix(expression, "%resource") {
 			of = resource
 		}
-		paths, err := compilePaths(of, expression)
+		paths, err := valuePaths(of, expression)
 		if err != nil {
 			return err
 		}

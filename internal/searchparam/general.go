@@ -21,16 +21,34 @@ func (w *worker) evaluate(x *extraction) bool {
 		w.warn(w.root, "has no value that the search parameter "+x.param.Code+" could be evaluated to")
 		return false
 	}
+	found := false
 	for _, v := range values {
 		if n, ok := v.Node(); ok {
-			if n.Kind() == fhir.Object || n.Kind() != fhir.Null {
-				w.convert(x.param, elementOf(v.TypeName()), n)
-			}
+			eachValue(v.TypeName(), n, func(as element, n fhir.Node) {
+				found = true
+				if n.Kind() != fhir.Null {
+					w.convert(x.param, as, n)
+				}
+			})
 			continue
 		}
+		found = true
 		w.system(x.param, v)
 	}
-	return len(values) > 0
+	return found
+}
+
+// eachValue gives what a node is searched by: the node, or the value of an
+// extension.
+func eachValue(typ string, n fhir.Node, yield func(as element, n fhir.Node)) {
+	if typ != "Extension" {
+		yield(elementOf(typ), n)
+		return
+	}
+	paths, _ := extensionValues() // an error of it keeps the parameter from compiling
+	for i := range paths {
+		paths[i].walk(n, func(value fhir.Node) { yield(paths[i].as, value) })
+	}
 }
 
 // system makes the entries of a value that an expression computed.
@@ -85,7 +103,7 @@ func evaluated(of *extraction, root fhir.Node, yield func(as element, n fhir.Nod
 	}
 	for _, v := range values {
 		if n, ok := v.Node(); ok {
-			yield(elementOf(v.TypeName()), n)
+			eachValue(v.TypeName(), n, yield)
 		}
 	}
 }

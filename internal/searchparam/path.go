@@ -2,8 +2,10 @@ package searchparam
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tarn-fhir/tarn/internal/fhir"
 	"github.com/tarn-fhir/tarn/internal/fhir/r4"
@@ -112,6 +114,9 @@ func splitTop(s string, sep byte) []string {
 type draft struct {
 	path
 	choice *r4.ElementInfo
+	// narrowed: a resource stands at the end, and typ is the type that it must be of
+	// ("Bundle.entry.resource.as(Composition)").
+	narrowed bool
 }
 
 func compilePath(of, text string) ([]path, error) {
@@ -128,8 +133,11 @@ func compilePath(of, text string) ([]path, error) {
 	}
 	var paths []path
 	for _, d := range settle(drafts) {
-		if d.as = elementOf(d.typ); d.family {
+		switch d.as = elementOf(d.typ); {
+		case d.family:
 			d.as = elementFamily
+		case d.narrowed:
+			d.as = elementResource
 		}
 		paths = append(paths, d.path)
 	}
@@ -211,7 +219,7 @@ func member(drafts []draft, name string) ([]draft, error) {
 
 func (d draft) to(s step, typ string) draft {
 	d.steps = append(d.steps[:len(d.steps):len(d.steps)], s)
-	d.typ, d.bound, d.choice, d.family = typ, "", nil, false
+	d.typ, d.bound, d.choice, d.family, d.narrowed = typ, "", nil, false, false
 	return d
 }
 
@@ -238,10 +246,16 @@ func (d draft) choose(typ string) draft {
 
 // ofType keeps what is of a type. What can never be of it is dropped.
 func ofType(drafts []draft, typ string) []draft {
+	typ = strings.TrimPrefix(typ, "FHIR.") // the model that names are of anyway
 	var all []draft
 	for _, d := range drafts {
 		if d.choice == nil {
-			if r4.IsA(d.typ, typ) {
+			switch {
+			case r4.IsA(d.typ, typ):
+				all = append(all, d)
+			case isResource(typ) && r4.IsA(typ, d.typ):
+				d = d.to(step{keep: func(n fhir.Node, _ int) bool { return n.ResourceType() == typ }}, typ)
+				d.narrowed = true
 				all = append(all, d)
 			}
 			continue
@@ -253,6 +267,11 @@ func ofType(drafts []draft, typ string) []draft {
 		}
 	}
 	return all
+}
+
+func isResource(typ string) bool {
+	_, ok := r4.TypeByName(typ)
+	return ok
 }
 
 // where keeps what a condition keeps.
@@ -270,7 +289,7 @@ func where(drafts []draft, condition string) ([]draft, error) {
 
 func compileFilter(condition string) (filter, error) {
 	if typ, ok := strings.CutPrefix(condition, "resolve() is "); ok {
-		return refersTo(strings.TrimSpace(typ)), nil
+		return refersTo(strings.TrimPrefix(strings.TrimSpace(typ), "FHIR.")), nil
 	}
 	if arg, ok := strings.CutPrefix(condition, "hasExtension("); ok {
 		url, err := literal(strings.TrimSuffix(arg, ")"))
@@ -304,6 +323,31 @@ func literal(s string) (string, error) {
 		return "", fmt.Errorf("%s is not a plain string", s)
 	}
 	return s[1 : len(s)-1], nil
+}
+
+// extensionValues are the ways from an extension to its value, whatever type it is of.
+var extensionValues = sync.OnceValues(func() ([]path, error) { return compilePath("Extension", "value") })
+
+// valuePaths are compilePaths that go on to the value where they end at an
+// extension: it is what "Patient.extension('http://acme.org/eyes')" is searched by.
+func valuePaths(of, expression string) ([]path, error) {
+	paths, err := compilePaths(of, expression)
+	if err != nil {
+		return nil, err
+	}
+	values, err := extensionValues()
+	var all []path
+	for _, p := range paths {
+		if p.typ != "Extension" {
+			all = append(all, p)
+			continue
+		}
+		for _, v := range values {
+			v.steps, v.fromRoot = slices.Concat(p.steps, v.steps), p.fromRoot
+			all = append(all, v)
+		}
+	}
+	return all, err
 }
 
 var (

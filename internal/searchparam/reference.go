@@ -94,7 +94,7 @@ func (x *Extractor) Canonicals(t plan.Type, p *search.Param, root fhir.Node) []s
 // referring settles what else than references a reference parameter may look at:
 // canonicals and URIs, or resources themselves.
 func referring(param *search.Param, p *r4.SearchParam) {
-	paths, err := compilePaths(p.Base, p.Expression)
+	paths, err := valuePaths(p.Base, p.Expression)
 	if err != nil || param.Kind != search.KindReference {
 		return
 	}

@@ -123,13 +123,13 @@ func usual(p *r4.SearchParam) bool {
 // manyCodes reports whether a token parameter looks at identifiers or contact
 // points.
 func manyCodes(p *r4.SearchParam) bool {
-	paths, err := compilePaths(p.Base, p.Expression)
+	paths, err := valuePaths(p.Base, p.Expression)
 	return err == nil && slices.ContainsFunc(paths, func(p path) bool { return p.as == elementIdentifier || p.as == elementContact })
 }
 
 // names reports whether a string parameter looks at names of people.
 func names(p *r4.SearchParam) bool {
-	paths, err := compilePaths(p.Base, p.Expression)
+	paths, err := valuePaths(p.Base, p.Expression)
 	return err == nil && slices.ContainsFunc(paths, func(p path) bool { return p.as == elementName || p.as == elementFamily })
 }
 
@@ -161,14 +161,14 @@ func booleans(p *r4.SearchParam) bool {
 	if _, ok := affirmed(p.Expression); ok {
 		return true
 	}
-	paths, err := compilePaths(p.Base, p.Expression)
+	paths, err := valuePaths(p.Base, p.Expression)
 	return err == nil && len(paths) > 0 && !slices.ContainsFunc(paths, func(x path) bool { return x.typ != "boolean" })
 }
 
 // boundSets are the value sets of a parameter's elements, none when an element
 // is no bound code.
 func boundSets(p *r4.SearchParam) []*r4.ValueSet {
-	paths, err := compilePaths(p.Base, p.Expression)
+	paths, err := valuePaths(p.Base, p.Expression)
 	if err != nil {
 		return nil
 	}

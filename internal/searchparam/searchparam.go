@@ -26,4 +26,5 @@ package searchparam
 //	2  long texts, contained resources, Binary.securityContext
 //	3  instants are moments; parts of family names; canonicals without fragment; the
 //	   first resource of a Bundle by its type
-const Extraction = 3
+//	4  the values of extensions that definitions end at
+const Extraction = 4
