@@ -328,19 +328,31 @@ func (k *Keeper) wanted(ctx context.Context, st store.Store) ([]searchparam.Defi
 	}
 	slices.Reverse(records) // of one time, the first first
 	slices.SortStableFunc(records, func(a, b store.Record) int { return a.Created.Compare(b.Created) })
-	var all []searchparam.Definition
+	var read []searchparam.Definition
 	for _, rec := range records[:min(len(records), MaxParameters)] {
-		d, used, err := definition(rec)
-		if err != nil || !used {
-			continue // what cannot be read was not written by this server
+		if d, used, err := definition(rec); err == nil && used { // what cannot be read was not written by this server
+			read = append(read, d)
 		}
-		if issues := d.Check(all); len(issues) > 0 {
-			k.Log.Warn("a search parameter is not used", "id", rec.Key.ID, "reason", issues[0].Detail)
-			continue
-		}
-		all = append(all, d)
 	}
-	return all, nil
+	return k.usable(read), nil
+}
+
+// usable are the definitions that stand beside each other: of two that clash the one
+// that comes first, and composites behind all that they may be made of.
+func (k *Keeper) usable(read []searchparam.Definition) (all []searchparam.Definition) {
+	for _, composites := range []bool{false, true} {
+		for _, d := range read {
+			if composites != (len(d.Components) > 0) {
+				continue
+			}
+			if issues := d.Check(all); len(issues) > 0 {
+				k.Log.Warn("a search parameter is not used", "id", d.ID, "reason", issues[0].Detail)
+				continue
+			}
+			all = append(all, d)
+		}
+	}
+	return all
 }
 
 func definition(rec store.Record) (d searchparam.Definition, used bool, err error) {

@@ -333,3 +333,25 @@ func TestClash(t *testing.T) {
 		release()
 	}
 }
+
+// A composite is searched by while its components are there, also those that were
+// made after it.
+func TestCompositeBeforeItsComponents(t *testing.T) {
+	w := newWorld(t)
+	x, release := w.use()
+	w.put(x, `{"resourceType":"Patient","id":"a","gender":"male","multipleBirthInteger":3}`)
+	release()
+	w.define(`{"resourceType":"SearchParameter","id":"c","url":"http://e/c","code":"gender-births","status":"active","base":["Patient"],
+		"type":"composite","expression":"Patient","component":[
+		{"definition":"http://hl7.org/fhir/SearchParameter/individual-gender","expression":"gender"},
+		{"definition":"http://e/births","expression":"multipleBirth.ofType(integer)"}]}`)
+	w.refuses("Patient", "gender-births=male$3", "no search parameter")
+	w.define(births(births1, "active"))
+	if err := w.run(nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.finds("Patient", "gender-births=male$3", 1)
+	w.finds("Patient", "gender-births=male$4", 0)
+	w.define(births(births1, "retired"))
+	w.refuses("Patient", "gender-births=male$3", "no search parameter")
+}
