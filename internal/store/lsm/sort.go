@@ -97,6 +97,15 @@ func (q *query) findSorted(a *arms, p *plan.Plan, after *place) (f found, err er
 	if p.Limit == 0 && p.Total != plan.TotalExact {
 		return f, nil
 	}
+	if p.Limit > 0 && p.Sort[0].Desc {
+		most, err := a.bound()
+		if err != nil {
+			return found{}, err
+		}
+		if p.Sort[0].By != plan.ByParam || !q.walkPays(most, p.Limit) {
+			return q.latest(a, p, after, f)
+		}
+	}
 	hits, err := q.hits(a)
 	if err != nil {
 		return found{}, err
@@ -230,6 +239,25 @@ func (q *query) best(hits *listed, p *plan.Plan, after *place) ([]place, error) 
 		}
 	}
 	return t.places(), nil
+}
+
+// latest is best for matches as they are found, the newest first.
+func (q *query) latest(a *arms, p *plan.Plan, after *place, f found) (found, error) {
+	newest, ok := q.newestBlock()
+	if !ok {
+		return f, nil
+	}
+	t, r := top{limit: p.Limit, after: after}, q.ranker(p.Sort)
+	n := int64(0)
+	err := a.each(newest, func(b uint32, rows set) (bool, error) {
+		n += int64(rows.n)
+		return true, q.eachRun(b, rows.all(), func(rows runRows) error { return r.rank(rows, &t) })
+	})
+	if p.Total == plan.TotalExact {
+		f.total = n
+	}
+	f.rows = t.places()
+	return f, err
 }
 
 // rank adds rows to a page. Those that stand behind it by their first key are passed
