@@ -94,6 +94,19 @@ func hungry(t *testing.T, name string, meanwhile func()) {
 	meanwhile()
 }
 
+// makesSpace deletes a data store and purges the patient p0 of another.
+func (d *datastore) makesSpace(other *datastore) {
+	d.t.Helper()
+	d.must(d.Control(d.t.Context(), "DeleteFHIRDatastore", map[string]any{"DatastoreId": d.id}, &struct{}{}))
+	d.await(d.id, "DELETED")
+	other.fhir("POST", "/Patient/p0/$purge", `{"resourceType":"Parameters"}`).want(http.StatusAccepted)
+	for deadline := time.Now().Add(patience); other.get("/Patient/p0").Status != http.StatusNotFound; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatal("what is purged below the floor stays")
+		}
+	}
+}
+
 // On a disk that fills up writes are refused with 507 and a clear word while
 // reads go on; when space returns writes go on; and when others fill the disk to
 // its last byte, even over a kill, nothing that was acknowledged is lost.
@@ -149,14 +162,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the refusal says %s", body)
 	}
 	serves("below the floor")
-	s.must(s.Control(t.Context(), "DeleteFHIRDatastore", map[string]any{"DatastoreId": superfluous.id}, &struct{}{}))
-	s.await(superfluous.id, "DELETED")
-	d.fhir("POST", "/Patient/p0/$purge", `{"resourceType":"Parameters"}`).want(http.StatusAccepted)
-	for deadline := time.Now().Add(patience); d.get("/Patient/p0").Status != http.StatusNotFound; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("what is purged below the floor stays")
-		}
-	}
+	superfluous.makesSpace(d)
 	purged = 1
 	s.must(os.Remove(filler))
 	until("with space again", http.StatusCreated)

@@ -162,8 +162,7 @@ func countTerm(t *testing.T, v store.View, term string) int64 {
 }
 
 func termPlan(term string) *plan.Plan {
-	e := name(term)
-	return &plan.Plan{Arms: []plan.Arm{{Type: 1, Where: plan.Term{Param: e.Param, Value: e.Value}}}}
+	return &plan.Plan{Arms: []plan.Arm{{Type: 1, Where: plan.Term(name(term))}}}
 }
 
 func filesOf(t *testing.T, root string) (files []string) {
