@@ -43,14 +43,28 @@ func locate(l search.Locator, as element, n fhir.Node) (to search.Target, ok boo
 }
 
 // refersTo keeps references to a type: resolve() is T, answered from the
-// reference's own words.
+// reference's own words, and of what is contained from the resource.
 func refersTo(typ string) filter {
 	return func(n fhir.Node, _ int) bool {
-		if r := fhir.ParseReference(n.GetName(nameReference).View()); r.Type != "" {
+		to := n.GetName(nameReference).View()
+		if id, ok := strings.CutPrefix(to, "#"); ok {
+			return contains(n.Document().Root(), id, typ)
+		}
+		if r := fhir.ParseReference(to); r.Type != "" {
 			return r.Type == typ
 		}
 		return n.GetName(nameType).Is(typ)
 	}
+}
+
+// contains reports whether a resource has one of a type inside, under this id.
+func contains(root fhir.Node, id, typ string) bool {
+	for r := root.GetName(nameContained).FirstItem(); r.Exists(); r = r.NextItem() {
+		if r.GetName(nameID).Is(id) {
+			return r.ResourceType() == typ
+		}
+	}
+	return false
 }
 
 // Targets gives the resources of this store to which a reference parameter of a

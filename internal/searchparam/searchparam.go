@@ -26,5 +26,6 @@ package searchparam
 //	2  long texts, contained resources, Binary.securityContext
 //	3  instants are moments; parts of family names; canonicals without fragment; the
 //	   first resource of a Bundle by its type
-//	4  the values of extensions that definitions end at
+//	4  the values of extensions that definitions end at; contained resources by the
+//	   type that a reference must be to
 const Extraction = 4

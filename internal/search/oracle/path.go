@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,12 +71,12 @@ func step(root object, at []value, call string, first bool) []value {
 				all = append(all, v)
 			}
 		case isCall && name == "where":
-			if holds(v, arg) {
+			if holds(root, v, arg) {
 				all = append(all, v)
 			}
 		case isCall && name == "extension":
 			for _, e := range member(v, "extension") {
-				if holds(e, "url = "+arg) {
+				if holds(root, e, "url = "+arg) {
 					all = append(all, e)
 				}
 			}
@@ -144,10 +145,16 @@ func each(v any, typ string) []value {
 	return all
 }
 
-// holds evaluates a condition of where().
-func holds(v value, condition string) bool {
+// holds evaluates a condition of where() in a resource.
+func holds(root object, v value, condition string) bool {
 	o, _ := v.json.(object)
 	if typ, ok := strings.CutPrefix(condition, "resolve() is "); ok {
+		if id, ok := strings.CutPrefix(str(o, "reference"), "#"); ok {
+			return slices.ContainsFunc(member(value{root, str(root, "resourceType")}, "contained"), func(c value) bool {
+				inner, _ := c.json.(object)
+				return str(inner, "id") == id && str(inner, "resourceType") == strings.TrimSpace(typ)
+			})
+		}
 		if m := relative.FindStringSubmatch(beforeHash(str(o, "reference"))); m != nil {
 			return m[2] == strings.TrimSpace(typ)
 		}
@@ -155,7 +162,7 @@ func holds(v value, condition string) bool {
 	}
 	if url, ok := strings.CutPrefix(condition, "hasExtension("); ok {
 		for _, e := range member(v, "extension") {
-			if holds(e, "url = "+strings.TrimSuffix(url, ")")) {
+			if holds(root, e, "url = "+strings.TrimSuffix(url, ")")) {
 				return true
 			}
 		}
