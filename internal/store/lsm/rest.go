@@ -3,6 +3,9 @@ package lsm
 import (
 	"context"
 	"path"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // What is in the log is brought into tables while nobody waits for it: when nothing
@@ -14,12 +17,20 @@ const (
 	// manifest and a new log: without it the log stays, as Pebble tries again for ever
 	// to write a table, and ends the process when it cannot write the others.
 	restSpare = 8 << 20
+	// restLook is how often a store that is closed looks whether flushes lag.
+	restLook = 5 * time.Millisecond
 	// restSublevels is how far level 0 must be from where Pebble lets those who
 	// write wait for compactions.
 	restSublevels = stopSublevels / 2
 	// stopMemtables and stopSublevels are Pebble's thresholds for that wait.
 	stopMemtables, stopSublevels = memtablesEach, 40
 )
+
+// lags reports whether so much waits to be flushed that Pebble would begin no other
+// memtable.
+func (s *Store) lags(m *pebble.Metrics) bool {
+	return m.MemTable.Size >= stopMemtables*uint64(s.mem.all.most)
+}
 
 // logged gives how many bytes of the log are in no table, if they can be brought
 // there now: 0 also says that Pebble would wait for compactions or flushes, or that
@@ -29,8 +40,8 @@ func (s *Store) logged() uint64 {
 	s.weigh(m)
 	switch {
 	case m.Levels[0].Sublevels >= restSublevels,
-		m.MemTable.Size >= stopMemtables*uint64(s.mem.all.most), // flushes lag behind
-		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare):       // tables are smaller than the log; twice, for what others write meanwhile
+		s.lags(m),
+		!s.sequencer.floor.fits(2*m.WAL.Size + restSpare): // tables are smaller than the log; twice, for what others write meanwhile
 		return 0
 	}
 	return m.WAL.Size
@@ -59,6 +70,9 @@ func (s *Store) restClosing() {
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), s.tuning.restWithin)
 	defer cancel()
+	for s.lags(s.db.Metrics()) && ctx.Err() == nil { // flushes under way go on
+		pause(ctx, restLook)
+	}
 	if err := s.rest(ctx, 1); err != nil {
 		s.log.Warn("the log was not brought into tables before the store was closed; the next opening reads it", "error", err)
 	}
