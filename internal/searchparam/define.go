@@ -2,6 +2,7 @@ package searchparam
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ const (
 )
 
 // ReadDefinition reads a SearchParameter resource. used is false for one that
-// has no effect: retired or of unknown status, or R4's own definition, which is
+// has no effect: retired or of unknown status, or what R4 itself defines, which is
 // there anyway.
 func ReadDefinition(root fhir.Node) (d Definition, used bool) {
 	text := func(name string) string { return root.Get(name).Text() }
@@ -67,13 +68,45 @@ func ReadDefinition(root fhir.Node) (d Definition, used bool) {
 	return d, (status == "active" || status == "draft") && !d.published()
 }
 
-// published reports whether R4 itself has this definition on every base.
+// published reports whether R4 itself has this definition on every base, under its own
+// URL or, as implementation guides define it again, under another.
 func (d *Definition) published() bool {
 	types := d.types()
-	return len(types) > 0 && !slices.ContainsFunc(types, func(t plan.Type) bool {
-		p, ok := r4.ParamByURL(t, d.URL)
-		return !ok || p.Code != d.Code
-	})
+	return len(types) > 0 && !slices.ContainsFunc(types, func(t plan.Type) bool { return !d.publishedOn(t) })
+}
+
+func (d *Definition) publishedOn(t plan.Type) bool {
+	if p, ok := r4.ParamByURL(t, d.URL); ok {
+		return p.Code == d.Code
+	}
+	p, ok := r4.Param(t, d.Code)
+	return ok && p.Type.String() == d.Kind && len(p.Components) == 0 && p.Expression != "" &&
+		slices.Equal(written(t, p.Expression), written(t, d.Expression))
+}
+
+var (
+	// cast is an alternative of the form (path as type).
+	cast = regexp.MustCompile(`^\(?([^ ]+) as ([A-Za-z]+)\)?$`)
+	// targeted narrows a reference to what R4 has as the parameter's target anyway:
+	// US Core's patient is Condition.subject.
+	targeted = regexp.MustCompile(`\.where\(resolve\(\) is [A-Za-z]+\)$`)
+)
+
+// written are the alternatives of an expression for a type, sorted, each in one way
+// of writing it: of the resource, without blanks, and with as for every choice of type.
+func written(t plan.Type, expression string) []string {
+	name := r4.TypeName(t)
+	var all []string
+	for _, one := range alternatives(expressionOn(name, expression)) {
+		one = targeted.ReplaceAllString(cast.ReplaceAllString(one, "$1.as($2)"), "")
+		one = strings.ReplaceAll(strings.Join(strings.Fields(one), ""), ".ofType(", ".as(")
+		if first, rest, ok := strings.Cut(one, "."); ok && r4.IsA(name, first) {
+			one = rest
+		}
+		all = append(all, one)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // types are the resource types that the bases stand for, each once, by number.

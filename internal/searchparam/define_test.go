@@ -142,6 +142,37 @@ func findDefined(t *testing.T, r *Registry, resource, query string) bool {
 	return memory.NewWorld(plan.HashKey{}, []memory.Candidate{one}).Matches(p.Arms, one)
 }
 
+// Implementation guides define again what R4 has.
+func TestR4DefinedAgain(t *testing.T) {
+	for _, c := range []struct {
+		json string
+		same bool
+	}{
+		{definedJSON("name", "string", "Patient", "Patient.name", ""), true},
+		{definedJSON("_id", "token", "Patient", "Patient.id", ""), true},
+		{definedJSON("patient", "reference", "AllergyIntolerance", "AllergyIntolerance.patient", ""), true},
+		{definedJSON("patient", "reference", "Condition", "Condition.subject", ""), true},
+		{definedJSON("patient", "reference", "Condition", "Condition.asserter", ""), false},
+		{definedJSON("date", "date", "Observation", "Observation.effective", ""), true},
+		{definedJSON("value-concept", "token", "Observation", "Observation.value.ofType(CodeableConcept)", ""), true},
+		{definedJSON("value-concept", "token", "Observation", "(Observation.value as CodeableConcept)", ""), true},
+		{definedJSON("onset-date", "date", "Condition", "Condition.onset.as(Period)|Condition.onset.as(dateTime)", ""), true},
+		{definedJSON("onset-date", "date", "Condition", "Condition.onset.as(dateTime)", ""), false},
+		{definedJSON("name", "token", "Patient", "Patient.name", ""), false},
+		{definedJSON("name", "string", "Patient", "Patient.contact.name", ""), false},
+		{definedJSON("name", "string", "Practitioner", "Patient.name", ""), false},
+		{definedJSON("_text", "string", "Patient", "Patient.text", ""), false},
+		{definedJSON("nickname", "string", "Patient", "Patient.name", ""), false},
+		{definedJSON("code-value-concept", "composite", "Observation", "Observation", `,"component":[{"definition":"http://nowhere","expression":"code"}]`), false},
+	} {
+		_, root := parsed(t, c.json)
+		d, used := ReadDefinition(root)
+		if used == c.same {
+			t.Errorf("%s %s %s: used %t", d.Code, d.Kind, d.Expression, used)
+		}
+	}
+}
+
 func TestDefinitionsRefused(t *testing.T) {
 	other := defined1(t, definedJSON("taken", "token", "Patient", "Patient.active", ""))
 	other.ID = "other"
