@@ -23,6 +23,10 @@ type join struct {
 	// holds then; nil: there is nothing of the kind. It is asked when rows are few only
 	// as long as that is not kept.
 	cheaper func() (rowCost int64, err error)
+	// whole gives all rows that meet it, where they are to be kept and testing them takes
+	// little longer than testing those that will be asked about; nil: it is not so, or
+	// always.
+	whole func(asked int64) (*listed, error)
 
 	limit int64 // of other; -1: not asked yet
 	asked int64 // rows that will be asked about at most; 0: not known
@@ -68,9 +72,20 @@ func (j *join) expect(rows int64) error {
 			return err
 		}
 	}
-	if j.rowwise || j.done == nil && j.rows == nil && rows < j.limit/j.rowCost {
+	if j.rowwise {
 		j.rows = &byRow{j.q, j.test}
+		return nil
 	}
+	if j.done != nil || j.rows != nil || rows >= j.limit/j.rowCost {
+		return nil
+	}
+	if j.whole != nil {
+		var err error
+		if j.done, err = j.whole(rows); j.done != nil || err != nil {
+			return err
+		}
+	}
+	j.rows = &byRow{j.q, j.test}
 	return nil
 }
 
@@ -273,15 +288,16 @@ func (q *query) compileHas(n plan.Has, t plan.Type, versions bool) (cond, error)
 		if err != nil {
 			return nil, err
 		}
-		if rows, err := q.reachedOf(t, targets, &kept); rows != nil || err != nil {
+		is := func(rid uint64) (bool, error) {
+			self, deleted, err := q.self(rid)
+			_, met := targets[self]
+			return met && !deleted, err
+		}
+		if rows, err := q.reachedOf(t, int64(len(targets)), is, &kept); rows != nil || err != nil {
 			return rows, err
 		}
 		if 0 < j.asked && j.asked <= int64(len(targets))*q.store.tuning.selfShare {
-			j.gathered, j.rows = true, &byRow{q, func(rid uint64) (bool, error) {
-				self, deleted, err := q.self(rid)
-				_, met := targets[self]
-				return met && !deleted, err
-			}}
+			j.gathered, j.rows = true, &byRow{q, is}
 			return nil, nil
 		}
 		rows, err := q.currentRows(targets)
@@ -299,6 +315,7 @@ func (q *query) compileHas(n plan.Has, t plan.Type, versions bool) (cond, error)
 		return pointed.has(self)
 	}
 	if !versions {
+		j.whole = func(asked int64) (*listed, error) { return q.reachedOf(t, asked, j.test, &kept) }
 		kept = q.reachOf(n, t)
 		j.done, err = q.keptReach(&kept, func(since uint64) (*listed, error) { return q.reachedSince(since, n, t, from, j.test) })
 	}

@@ -116,24 +116,20 @@ func (q *query) keepReach(r *reach, rows *listed) {
 	q.store.keptRows.keep(q.store, r.key, q.edits, rows, keptState{q.w, q.buried})
 }
 
-// reachedOf gives the rows of a type that targets are, and has them kept, where this is
-// wanted and takes little longer than to look at the rows that are asked about: as
-// often as something is superseded, all is gathered anew. nil: they must be followed.
-func (q *query) reachedOf(t plan.Type, targets map[plan.Hash]struct{}, kept *reach) (*listed, error) {
+// reachedOf gives the rows of a type that a test tells to be reached, and has them kept,
+// where this is wanted and takes little longer than to test so many rows: as often as
+// something is superseded, all is found anew. nil: fewer must be tested.
+func (q *query) reachedOf(t plan.Type, asked int64, test func(rid uint64) (bool, error), kept *reach) (*listed, error) {
 	every := q.everyOf(t)
 	most, err := every.bound()
 	newest, ok := q.newestBlock()
-	if err != nil || !ok || !kept.wanted || most > int64(len(targets))*q.store.tuning.selfShare {
+	if err != nil || !ok || !kept.wanted || most > asked*q.store.tuning.selfShare {
 		return nil, err
 	}
 	rows := &listed{}
 	all := arms{q: q, list: []*arm{every}}
 	err = all.each(newest, func(b uint32, of set) (bool, error) {
-		met, err := keepRows(q, func(rid uint64) (bool, error) {
-			self, deleted, err := q.self(rid)
-			_, met := targets[self]
-			return met && !deleted, err
-		}, b, of)
+		met, err := keepRows(q, test, b, of)
 		if err == nil && !met.empty() {
 			rows.add(b, met.clone())
 		}

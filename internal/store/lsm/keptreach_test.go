@@ -269,6 +269,38 @@ func TestKeptReachWhereManyCame(t *testing.T) {
 	}
 }
 
+// Where few may be reached by many, they are tested and the many not gathered; what is
+// found so is kept too.
+func TestKeptReachOfFewByMany(t *testing.T) {
+	e := engine(t, memory(vfs.NewMem()))
+	e.TakeEveryWay()
+	p := &pointed{pointing{map[string]bool{}, map[string]pointer{}}, made(t, e), rand.New(rand.NewPCG(3, 4))}
+	for i := range 8 {
+		commit(t, p, put(patient(fmt.Sprint(i)), "{}", name("patient")))
+		p.patients[fmt.Sprint(i)] = true
+	}
+	come := func(from, to int) {
+		for i := from; i < to; i++ {
+			op, s := p.source(fmt.Sprint(i))
+			commit(t, p, op)
+			p.sources[fmt.Sprint(i)] = s
+		}
+	}
+	come(0, 400)
+	for range 4 {
+		pointedMoment{viewed(t, p.Store, ""), &p.pointing}.look(t, 400, []string{"a"})
+	}
+	kept := p.KeepsReach(1, has("a"))
+	if kept == 0 {
+		t.Fatal("nothing is kept")
+	}
+	come(400, 440)
+	pointedMoment{viewed(t, p.Store, ""), &p.pointing}.look(t, 440, []string{"a"})
+	if now := p.KeepsReach(1, has("a")); now <= kept {
+		t.Errorf("what is kept stands for the rows before %d, and did for those before %d", now, kept)
+	}
+}
+
 // What a Has reaches goes when something is purged, though nobody asks again.
 func TestKeptReachForgetsWhatIsPurged(t *testing.T) {
 	e := engine(t, memory(vfs.NewMem()))
