@@ -23,9 +23,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/tarn-fhir/tarn/internal/synthea"
@@ -64,7 +66,10 @@ func main() {
 	flag.Parse()
 	err := b.check()
 	if err == nil {
-		err = b.run(context.Background(), os.Stdout)
+		// A server that was started ends with the measurement, also where nobody reads on.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+		defer stop()
+		err = b.run(ctx, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bulk:", err)

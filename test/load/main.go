@@ -37,8 +37,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 
 	"github.com/tarn-fhir/tarn/test/blackbox/process"
@@ -115,7 +117,10 @@ func main() {
 			return errors.New("-times: at least one, and one for a server that runs already")
 		}
 	}
-	if err := do(context.Background()); err != nil {
+	// A server that was started ends with the measurement, also where nobody reads on.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	defer stop()
+	if err := do(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
