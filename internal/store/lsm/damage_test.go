@@ -29,8 +29,8 @@ import (
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
 	rounds, seed := number(t, "TARN_DAMAGE_ROUNDS", 40), number(t, "TARN_DAMAGE_SEED", 1)
-	closed, killed := t.TempDir(), t.TempDir()
-	truth := undamaged(t, closed, killed)
+	closed := t.TempDir()
+	truth, killed := undamaged(t, closed)
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	outcomes := map[string]int{}
 	for round := range rounds {
@@ -122,8 +122,9 @@ func (t truths) around(file string, killed bool) truths {
 
 var damagedTerms = []string{"import0", "import1", lastTerm, "0", "1"}
 
-// undamaged makes a store with tables of imports and commits, and what is in the log only.
-func undamaged(t *testing.T, root, killed string) truths {
+// undamaged makes a store with tables of imports and commits, and what is in the log
+// only; killed is a copy of it as a crash would leave it.
+func undamaged(t *testing.T, root string) (truth truths, killed string) {
 	t.Helper()
 	e := engine(t, lsm.Options{Root: root, CacheBytes: 1 << 20, MemTableBytes: 1 << 20, Log: discard})
 	e.TakeEveryWay()
@@ -131,7 +132,7 @@ func undamaged(t *testing.T, root, killed string) truths {
 	for i := range 30 {
 		commit(t, s, put(patient(fmt.Sprint(lastWritten, i)), "late", name(lastTerm)))
 	}
-	truth := truths{bodies: map[plan.Key]string{}, counts: map[string]int64{}}
+	truth = truths{bodies: map[plan.Key]string{}, counts: map[string]int64{}}
 	v := viewed(t, s, "")
 	page, err := v.Search(t.Context(), &plan.Plan{Arms: []plan.Arm{{Type: 1}}, Limit: 10000})
 	if err != nil {
@@ -146,13 +147,46 @@ func undamaged(t *testing.T, root, killed string) truths {
 	if len(truth.bodies) < 100 {
 		t.Fatalf("%d resources are no test", len(truth.bodies))
 	}
-	if err := os.CopyFS(killed, os.DirFS(root)); err != nil { // as a crash would leave it
-		t.Fatal(err)
-	}
+	killed = copyOfOneMoment(t, root)
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return truth
+	return truth, killed
+}
+
+// copyOfOneMoment copies the folder of an open store, in which compactions may be under
+// way: again, until they wrote and removed nothing meanwhile.
+func copyOfOneMoment(t *testing.T, root string) string {
+	t.Helper()
+	for {
+		before, to := sizesOf(root), t.TempDir()
+		err := os.CopyFS(to, os.DirFS(root))
+		if after := sizesOf(root); before != "" && before == after {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return to
+		}
+	}
+}
+
+// sizesOf lists a folder's files with their sizes; "" when one went meanwhile.
+func sizesOf(root string) string {
+	var all strings.Builder
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			fmt.Fprintln(&all, path, info.Size())
+		}
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	return all.String()
 }
 
 func countTerm(t *testing.T, v store.View, term string) int64 {
@@ -267,7 +301,7 @@ func compareDamaged(t *testing.T, s store.Store, truth truths) (wrong []string, 
 func TestCutManifest(t *testing.T) {
 	t.Parallel()
 	closed := t.TempDir()
-	truth := undamaged(t, closed, t.TempDir())
+	truth, _ := undamaged(t, closed)
 	manifests, err := filepath.Glob(filepath.Join(closed, "s", "db", "MANIFEST-*"))
 	if err != nil || len(manifests) != 1 {
 		t.Fatalf("%v, %v", manifests, err)
