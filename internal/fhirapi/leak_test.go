@@ -449,9 +449,17 @@ func TestNothingLeaks(t *testing.T) {
 }
 
 // The embedded engine hides as much as the plain one, from every question that
-// changes nothing.
+// changes nothing. It keeps in memory what it finds for questions that are asked often,
+// so somebody who may see everything asks all of them before, and the apps again.
 func TestNothingLeaksFromDisk(t *testing.T) {
 	both, alone := leakyOn(t, embedded(t, stopped), true), leakyOn(t, embedded(t, stopped), false)
+	for range often {
+		for _, a := range slices.Concat(generated(), special) {
+			if !a.changes() {
+				both.do(t, a.method, a.target, a.body)
+			}
+		}
+	}
 	for _, token := range tokens {
 		scopes, err := smart.ParseScopes(token.scope, token.form)
 		if err != nil {
@@ -462,12 +470,19 @@ func TestNothingLeaksFromDisk(t *testing.T) {
 			if a.changes() {
 				continue
 			}
-			if got, want := both.authorized(t, auth, a), alone.authorized(t, auth, a); got != want {
-				t.Errorf("%s: %s\nwith b: %s\nwithout: %s", token.name, a, shorter(got), shorter(want))
+			want := alone.authorized(t, auth, a)
+			for range often {
+				if got := both.authorized(t, auth, a); got != want {
+					t.Errorf("%s: %s\nwith b: %s\nwithout: %s", token.name, a, shorter(got), shorter(want))
+				}
 			}
 		}
 	}
 }
+
+// often is how often a question is asked before the engine keeps something for it, and
+// once more.
+const often = 4
 
 // A page link that somebody with access to everything was given shows to an app
 // what the app may see, and counts no more.
