@@ -185,3 +185,6 @@ func (e *Engine) KeepSoon() {
 	e.tuning.sheetRows, e.tuning.cutFrom, e.tuning.cutSpare = 7, 1, 1
 	e.tuning.keptShift, e.tuning.keptStep, e.tuning.keptLeast, e.tuning.keptPart, e.tuning.keptFew = 4, 8, 3, 4, 5
 }
+
+// WritesWait reports whether writes wait for space.
+func (s *Store) WritesWait() bool { return s.disk.held() }

@@ -133,7 +133,9 @@ func TestCloseOnFullDisk(t *testing.T) {
 					_, err := s.Commit(t.Context(), []store.Op{put(patient("held"), "{}")})
 					ended <- err
 				}()
-				untilRefused(t, s)
+				for !s.WritesWait() { // and its answer is still to come
+					runtime.Gosched()
+				}
 			case "settling":
 				go func() { ended <- s.SettleTables(t.Context()) }()
 				untilRefused(t, s)
